@@ -1,0 +1,42 @@
+# Two commands: `make demo` runs the main job in the lab, `make test` passes the tests. Both set up what they need on a fresh Debian or Ubuntu.
+SHELL := /bin/bash
+CACHE := $(or $(SLAPOS_HA_CACHE),$(HOME)/.cache/slapos-ha)
+export SLAPOS_HA_CACHE := $(CACHE)
+VENV := $(CACHE)/venv
+PYTEST := $(VENV)/bin/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint unit functional lab clean clean-all
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: ## what the other targets need: packages, a Python environment with pinned versions
+	@test/setup "$(VENV)"
+
+demo: setup ## the lab: two hosts, the whole deployment with live progress, the final status, a move and a crash
+	@$(VENV)/bin/python test/lab/lab demo
+
+test: setup lint ## every test: lint, unit, functional, the lab with its two hosts
+	@$(PYTEST) test/unit test/functional test/lab/tests
+
+lint: setup ## ruff, yamllint, the docstrings of public functions
+	@$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/ruff format --check --quiet .
+	@$(VENV)/bin/yamllint --strict slapos_ha/defaults.yaml slapos_ha/schema.yaml pillar.example FORMULA
+
+unit: setup ## pure tests, seconds
+	@$(PYTEST) test/unit
+
+functional: setup ## the real Salt loader, every state in both modes
+	@$(PYTEST) test/functional
+
+lab: setup ## the tests with the two hosts only
+	@$(PYTEST) test/lab/tests
+
+clean: ## end this checkout's lab and remove what its tests left
+	@if [ -x "$(VENV)/bin/python" ]; then "$(VENV)/bin/python" test/lab/lab clean; fi
+	@rm -rf .pytest_cache .hypothesis .ruff_cache
+
+clean-all: clean ## and the cache: image, wheels, Python environment
+	@rm -rf "$(CACHE)"

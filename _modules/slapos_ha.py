@@ -1,0 +1,702 @@
+"""
+Facts, preflight and sealed values of one node of a SlapOS HA pair.
+
+:depends: jsonschema, cryptography (both Python), the ``opensvc``, ``drbd`` and ``slapos_node`` modules of this formula
+
+The site is described in pillar under ``slapos_ha`` (see ``pillar.example``); ``defaults.yaml`` fills in what the pillar leaves out and
+``schema.yaml`` says what is allowed. Nothing in this module changes the node.
+
+.. code-block:: yaml
+
+    slapos_ha:
+      site: paris
+      cluster: {name: paris, nodes: {demo1: {address: 192.0.2.11}, demo2: {address: 192.0.2.12}}}
+"""
+
+import base64
+import copy
+import ipaddress
+import os
+import shutil
+import socket
+
+import salt.utils.dictupdate
+import salt.utils.files
+import salt.utils.network
+import salt.utils.path
+import salt.utils.yaml
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+try:
+    import jsonschema
+except ImportError:
+    jsonschema = None
+
+__virtualname__ = "slapos_ha"
+
+DEFAULTS = "salt://slapos_ha/defaults.yaml"
+SCHEMA = "salt://slapos_ha/schema.yaml"
+SERVICE = "salt://slapos_ha/files/service.yaml"
+SECRETS = (("drbd", "shared_secret"), ("re6st", "token"), ("slapos", "token"))
+# A filesystem needs room for its own tables beside the data: below this nothing of SlapOS fits.
+_UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def _load(uri):
+    path = __salt__["cp.cache_file"](uri, saltenv=__opts__.get("saltenv") or "base")
+    if not path:
+        raise CommandExecutionError(
+            f"{uri} is not in this master's file_roots. Add the formula's folder to file_roots or gitfs_remotes."
+        )
+    with salt.utils.files.fopen(path) as handle:
+        return salt.utils.yaml.safe_load(handle)
+
+
+def _pillar():
+    given = __pillar__.get("slapos_ha")
+    if not isinstance(given, dict) or not given:
+        raise CommandExecutionError(
+            f"{__grains__['id']} has no pillar slapos_ha. Target the site's pillar at both of its nodes in the pillar top file, "
+            "then: salt '*' saltutil.refresh_pillar"
+        )
+    return salt.utils.dictupdate.merge(
+        _load(DEFAULTS), copy.deepcopy(dict(given)), merge_lists=False
+    )
+
+
+def bytes_of(size):
+    """
+    Turn a size with a unit into a number.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 slapos_ha.bytes_of 20g
+
+    size
+        A whole number and one of k, m, g, t (powers of 1024), upper or lower case.
+
+    Returns bytes as an int. Raises SaltInvocationError for anything else.
+    """
+    text = str(size)
+    try:
+        return int(text[:-1]) * _UNITS[text[-1:].lower()]
+    except (KeyError, ValueError):
+        raise SaltInvocationError(
+            f"{size!r} is not a size: give a whole number and k, m, g or t, such as 20g"
+        ) from None
+
+
+# --- The pillar: validation -----------------------------------------------------------------------------------------------------------
+
+
+def _key(parts):
+    return ":".join(["slapos_ha", *(str(part) for part in parts)])
+
+
+def _shown(parts, value):
+    if tuple(parts[-2:]) in SECRETS:
+        return "(secret)"
+    text = (
+        repr(value)
+        if not isinstance(value, dict)
+        else "{" + ", ".join(sorted(map(str, value))) + "}"
+    )
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _schema_problem(error):
+    parts = list(error.absolute_path)
+    wanted = error.schema.get("description", "") if isinstance(error.schema, dict) else ""
+    if error.validator == "required":
+        missing = [key for key in error.validator_value if key not in error.instance]
+        child = (
+            error.schema.get("properties", {}).get(missing[0], {})
+            if isinstance(error.schema, dict)
+            else {}
+        )
+        wanted = child.get("description", "")
+        return f"{_key(parts + missing[:1])}: missing" + (
+            f"; give {wanted}" if wanted else "; see pillar.example"
+        )
+    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
+        known = sorted(error.schema.get("properties", {}))
+        unknown = sorted(set(error.instance) - set(known))
+        if known and unknown:
+            return f"{_key(parts + unknown[:1])}: unknown key; known here: {', '.join(known)}"
+    return f"{_key(parts)}: {_shown(parts, error.instance)} is not right; give {wanted or 'what pillar.example shows'}"
+
+
+def problems_of_pillar(merged, schema):
+    """
+    Compare a merged site with the schema and with itself.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 slapos_ha.validate
+
+    merged
+        The dict below ``slapos_ha``, defaults merged in.
+    schema
+        The JSON schema as a dict.
+
+    Returns a list of sentences, each naming the key, the value and what would be right; empty when all is well. Secret values are not shown.
+    """
+    if jsonschema is None:
+        raise CommandExecutionError(
+            "The Python package jsonschema is missing: salt-pip install jsonschema"
+        )
+    checker = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
+    # `if/then` reports through its children; the parent of a failed $ref says nothing that they do not.
+    problems = [
+        _schema_problem(error)
+        for error in sorted(
+            checker.iter_errors(merged), key=lambda e: [str(p) for p in e.absolute_path]
+        )
+    ]
+    return problems or _contradictions(merged)
+
+
+def _contradictions(merged):
+    problems = []
+    nodes = merged["cluster"]["nodes"]
+    names = list(nodes)
+    preferred = merged["service"].get("preferred", names[0])
+    if preferred not in nodes:
+        problems.append(
+            f"slapos_ha:service:preferred: {preferred!r} is no node of slapos_ha:cluster:nodes; give one of {', '.join(names)}"
+        )
+    addresses = merged["drbd"].get("addresses") or {}
+    if addresses and set(addresses) != set(names):
+        problems.append(
+            f"slapos_ha:drbd:addresses: names {', '.join(addresses)}; give one address each for {', '.join(names)}"
+        )
+    for key, values in (
+        ("cluster:nodes", [node["address"] for node in nodes.values()]),
+        ("cluster:nodes", [node.get("minion", name) for name, node in nodes.items()]),
+        ("drbd:addresses", list(addresses.values())),
+    ):
+        if len(values) == 2 and values[0] == values[1]:
+            problems.append(
+                f"slapos_ha:{key}: {values[0]!r} is given for both nodes; give each node its own"
+            )
+    fqdn = _fqdn(merged)
+    # LVM allows 127 characters for a group and DRBD 127 for a resource; a host name, which {fqdn} also is, has 63 for each label.
+    if len(fqdn) > 100:
+        problems.append(
+            f"slapos_ha:service:name: {fqdn!r} has {len(fqdn)} characters; shorten name, namespace or cluster name to 100 in all"
+        )
+    users, partitions = merged["slapos"]["users"], merged["slapos"]["partition_number"]
+    first = users["slapuser_first_id"]
+    if first <= users["slapsoft_id"] < first + partitions:
+        problems.append(
+            f"slapos_ha:slapos:users:slapsoft_id: {users['slapsoft_id']} is also one of the ids {first} to {first + partitions - 1} of slapuser0..; "
+            "give an id outside"
+        )
+    try:
+        ipaddress.ip_network(merged["slapos"]["ipv4_local_network"])
+    except ValueError as error:
+        problems.append(
+            f"slapos_ha:slapos:ipv4_local_network: {error}; give a network such as 10.0.0.0/16"
+        )
+    if bytes_of(merged["storage"]["size"]) < 128 << 20:
+        problems.append(
+            f"slapos_ha:storage:size: {merged['storage']['size']!r} is too small for a filesystem and DRBD's metadata; give 128m or more"
+        )
+    return problems
+
+
+def validate():
+    """
+    Check this minion's own pillar before anything uses it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' slapos_ha.validate
+
+    Returns a list of sentences, empty when all is well. Raises CommandExecutionError when there is no pillar, no formula in file_roots, or no
+    jsonschema.
+    """
+    return problems_of_pillar(_pillar(), _load(SCHEMA))
+
+
+# --- The site -------------------------------------------------------------------------------------------------------------------------
+
+
+def _fqdn(merged):
+    return f"{merged['service']['name']}.{merged['service']['namespace']}.svc.{merged['cluster']['name']}"
+
+
+def derive(merged, minion_id):
+    """
+    Add the derived names to a merged site and take its secrets away.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 slapos_ha.site
+
+    merged
+        The dict below ``slapos_ha``, defaults merged in and valid.
+    minion_id
+        The minion's id (str); it must be that of one of the two nodes.
+
+    Returns a new dict with ``fqdn path cfg_path vol mount node peer nodes minions`` added. Raises SaltInvocationError when the minion is no node.
+    """
+    site = copy.deepcopy(merged)
+    for section, key in SECRETS:
+        site[section].pop(key, None)
+    nodes = site["cluster"]["nodes"]
+    for name, node in nodes.items():
+        node.setdefault("minion", name)
+    service = site["service"]
+    service.setdefault("preferred", next(iter(nodes)))
+    site["drbd"].setdefault("addresses", {name: node["address"] for name, node in nodes.items()})
+    site["re6st"].setdefault("title", service["name"])
+    mine = [name for name, node in nodes.items() if node["minion"] == minion_id]
+    if not mine:
+        raise SaltInvocationError(
+            f"minion {minion_id!r} is no node of site {site['site']!r}: slapos_ha:cluster:nodes has the minions "
+            f"{', '.join(node['minion'] for node in nodes.values())}. Correct the nodes, or the target in the pillar top file."
+        )
+    site["fqdn"] = _fqdn(site)
+    site["path"] = f"{service['namespace']}/svc/{service['name']}"
+    site["cfg_path"] = f"{service['namespace']}/cfg/{service['name']}"
+    site["mount"] = f"/srv/{site['fqdn']}"
+    site["node"] = mine[0]
+    site["peer"] = next(name for name in nodes if name != mine[0])
+    # Preferred first: with `placement = nodes order` this is what the agent calls the leader.
+    site["nodes"] = sorted(nodes, key=lambda name: name != service["preferred"])
+    storage = site["storage"]
+    storage["rids"] = {
+        "loop": ["disk#0", "disk#1", "disk#2"],
+        "device": ["disk#1", "disk#2"],
+        "lvm": ["disk#2"],
+    }[storage["backend"]]
+    storage["file"] = (
+        f"{storage['path']}/{site['fqdn']}.img" if storage["backend"] == "loop" else None
+    )
+    storage["group"] = storage["vg"] if storage["backend"] == "lvm" else site["fqdn"]
+    storage["lv"] = f"/dev/{storage['group']}/{service['name']}"
+    return site
+
+
+def site():
+    """
+    Return this node's site: pillar over defaults, derived names added, secrets left out.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 slapos_ha.site
+
+    Returns a dict (see ``pillar.example`` and :py:func:`derive`). Raises CommandExecutionError naming every problem when the pillar is not valid.
+    """
+    merged = _pillar()
+    problems = problems_of_pillar(merged, _load(SCHEMA))
+    if problems:
+        raise CommandExecutionError("The pillar is not right:\n" + "\n".join(problems))
+    return derive(merged, __grains__["id"])
+
+
+def service_config():
+    """
+    Return the OpenSVC configuration that the service of this site is to have.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 slapos_ha.service_config
+
+    Returns a dict of sections, each a dict of keywords to strings, from ``files/service.yaml``. For a service that does not exist yet the
+    applications and tasks are disabled in it: the orchestration enables each once its software runs on both nodes.
+    """
+    here = site()
+    rendered = __salt__["slsutil.renderer"](SERVICE, default_renderer="jinja|yaml", site=here)
+    if __salt__["opensvc.config_show"](here["path"]) is None:
+        for section, keywords in rendered.items():
+            if section.startswith(("app#", "task#")):
+                keywords["disable"] = True
+    return {
+        section: {
+            key: str(value).lower() if isinstance(value, bool) else str(value)
+            for key, value in keywords.items()
+        }
+        for section, keywords in rendered.items()
+    }
+
+
+# --- Sealed values between nodes --------------------------------------------------------------------------------------------------------
+
+
+def _padding():
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import padding
+
+    return padding.OAEP(
+        mgf=padding.MGF1(algorithm=hashes.SHA256()), algorithm=hashes.SHA256(), label=None
+    )
+
+
+def public_key():
+    """
+    Return this minion's public key, for which other nodes can seal values.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo2 slapos_ha.public_key
+
+    Returns PEM text. Raises CommandExecutionError when the minion has no key.
+    """
+    path = os.path.join(__opts__["pki_dir"], "minion.pub")
+    try:
+        with salt.utils.files.fopen(path) as handle:
+            return handle.read()
+    except OSError as error:
+        raise CommandExecutionError(f"This minion's public key cannot be read: {error}") from None
+
+
+def sealed_cluster_secret(key):
+    """
+    Return this node's cluster secret, readable by the owner of ``key`` only.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 slapos_ha.sealed_cluster_secret "$(salt --out=newline_values_only demo2 slapos_ha.public_key)"
+
+    key
+        The receiving minion's public key (PEM, see :py:func:`public_key`).
+
+    Returns base64 text (RSA-OAEP with SHA-256). Raises CommandExecutionError when this node has no cluster secret.
+    """
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    secret = __salt__["opensvc.cluster_secret"]()
+    return base64.b64encode(
+        load_pem_public_key(key.encode()).encrypt(secret.encode(), _padding())
+    ).decode()
+
+
+def unseal(sealed, **kwargs):
+    """
+    Open a value that was sealed for this minion. For states: asked for as a job it refuses, since the answer would stay in the job cache.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo2 sys.doc slapos_ha.unseal
+
+    sealed
+        Base64 text from :py:func:`sealed_cluster_secret`.
+
+    Returns the value as str. Raises CommandExecutionError when it was not sealed for this minion, SaltInvocationError when called as a job.
+    """
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    if kwargs.get("__pub_fun") == "slapos_ha.unseal":
+        raise SaltInvocationError(
+            "slapos_ha.unseal is for states: as a job, what it returns would stay in the job cache"
+        )
+    with salt.utils.files.fopen(os.path.join(__opts__["pki_dir"], "minion.pem"), "rb") as handle:
+        key = load_pem_private_key(handle.read(), None)
+    try:
+        return key.decrypt(base64.b64decode(sealed), _padding()).decode()
+    except ValueError:
+        raise CommandExecutionError(
+            f"The sealed value was not made for minion {__grains__['id']}, or its key has changed since. Run the orchestration again."
+        ) from None
+
+
+# --- Facts --------------------------------------------------------------------------------------------------------------------------------
+
+
+def _asked(function, *args, **kwargs):
+    """What the function says, or {"error": …}: one dead tool must not hide what the others know."""
+    try:
+        return __salt__[function](*args, **kwargs)
+    except (CommandExecutionError, SaltInvocationError) as error:
+        return {"error": str(error)}
+    except KeyError:
+        return {
+            "error": f"{function} is not on this minion: salt '{__grains__['id']}' saltutil.sync_all"
+        }
+
+
+def _mounted(path):
+    with salt.utils.files.fopen("/proc/self/mountinfo") as handle:
+        return any(line.split()[4] == path for line in handle)
+
+
+def facts(preflight=False):
+    """
+    Return what this node knows of the site: the one snapshot on which the orchestration decides.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' slapos_ha.facts
+
+    preflight
+        Also list what stands in the way of a deployment (bool).
+
+    Returns a dict with ``site`` and ``problems``, and when the pillar is valid ``node agent cluster drbd re6st slapos ids mounted``. What could not
+    be asked is ``{"error": why}`` in its place. Raises nothing: a node that is broken still answers.
+    """
+    given = __pillar__.get("slapos_ha")
+    answer = {"site": given.get("site") if isinstance(given, dict) else None, "problems": []}
+    try:
+        here = site()
+    except (CommandExecutionError, SaltInvocationError) as error:
+        answer["problems"] = [
+            line for line in str(error).splitlines() if line != "The pillar is not right:"
+        ]
+        return answer
+    answer.update(
+        {
+            "node": here["node"],
+            "shape": here,
+            "agent": _asked("opensvc.version"),
+            "cluster": _asked("opensvc.cluster_status"),
+            "drbd": {"version": _asked("drbd.version"), "status": _asked("drbd.status")},
+            "re6st": _asked("slapos_node.re6st_facts"),
+            "slapos": _asked("slapos_node.slapos_facts"),
+            "ids": _asked("slapos_node.ids"),
+            "mounted": _mounted(here["mount"]),
+        }
+    )
+    if preflight:
+        answer["problems"] = _problems_of_node(here, answer)
+    return answer
+
+
+# --- Preflight ----------------------------------------------------------------------------------------------------------------------------
+
+
+def _problems_of_node(here, known):
+    problems = []
+    for check in (_check_node, _check_agent, _check_drbd, _check_storage, _check_network):
+        problems += check(here, known)
+    return problems
+
+
+def _service_exists(here, known):
+    return here["path"] in (known["cluster"].get("objects") or {})
+
+
+def _check_node(here, known):
+    problems = []
+    hostname = socket.gethostname()
+    if hostname.lower() != here["node"].lower():
+        problems.append(
+            f"slapos_ha:cluster:nodes:{here['node']}: this node calls itself {hostname!r}, and the agent and DRBD know nodes by that name; "
+            f"name it {hostname} in the pillar, or rename the host"
+        )
+    local = salt.utils.network.ip_addrs(include_loopback=True)
+    for key, address in (
+        (
+            f"cluster:nodes:{here['node']}:address",
+            here["cluster"]["nodes"][here["node"]]["address"],
+        ),
+        (f"drbd:addresses:{here['node']}", here["drbd"]["addresses"][here["node"]]),
+    ):
+        if address not in local:
+            problems.append(
+                f"slapos_ha:{key}: {address!r} is on no interface of {here['node']} (it has {', '.join(local)}); correct it"
+            )
+    return problems
+
+
+def _check_agent(here, known):
+    wanted = here["cluster"]["agent"]
+    agent, problems = known["agent"], []
+    if "error" in agent:
+        if wanted["source"] == "installed":
+            problems.append(
+                f"slapos_ha:cluster:agent:source: 'installed', but {agent['error']} Install the OpenSVC agent, or give source: package"
+            )
+        return problems
+    if wanted.get("version") and not agent["version"].startswith(wanted["version"]):
+        problems.append(
+            f"slapos_ha:cluster:agent:version: {wanted['version']!r} is wanted and {agent['version']!r} is installed; install that version, or change the key"
+        )
+    modules = known["drbd"]["version"]
+    running = modules.get("module_loaded") or modules.get("module_available") or ""
+    if agent["major"] >= 3 and running.startswith("8."):
+        problems.append(
+            f"slapos_ha:cluster:agent:version: agent {agent['version']} needs DRBD 9 and this kernel has {running}: after a crash the survivor "
+            "would not start the service. Install DRBD 9's module, or agent 2.1"
+        )
+    cluster = known["cluster"]
+    if "error" in cluster:
+        return problems
+    name, members = cluster["cluster"]["name"], cluster["cluster"]["nodes"]
+    strangers = sorted(set(members) - set(here["nodes"]))
+    if strangers:
+        problems.append(
+            f"slapos_ha:cluster:nodes: this node is already in cluster {name!r} with {', '.join(strangers)}; correct the nodes, or take this node out "
+            "first: om daemon leave"
+        )
+    elif len(members) > 1 and name != here["cluster"]["name"]:
+        problems.append(
+            f"slapos_ha:cluster:name: {here['cluster']['name']!r}, but these nodes are already cluster {name!r}; give that name (it is part of the "
+            "names of the volume group and the resource)"
+        )
+    if _service_exists(here, known):
+        owner = (
+            (__salt__["opensvc.config_show"](here["path"]) or {})
+            .get("env", {})
+            .get("slapos_ha_site")
+        )
+        if owner != here["site"]:
+            problems.append(
+                f"slapos_ha:service:name: the cluster has a service {here['path']} that is not this site's (env.slapos_ha_site is {owner!r}); "
+                "give another name or namespace"
+            )
+    return problems
+
+
+def _check_drbd(here, known):
+    version = known["drbd"]["version"]
+    if "error" in version:
+        return [f"slapos_ha:drbd: {version['error']}"]
+    problems = []
+    if not version.get("module_loaded") and not version.get("module_available"):
+        problems.append(
+            f"slapos_ha:drbd: kernel {os.uname().release} has no drbd module; install it (Debian and Ubuntu: the kernel's modules-extra package, or drbd-dkms)"
+        )
+    for name, resource in (_asked("drbd.config") or {}).items():
+        if name in (here["fqdn"], "error") or not isinstance(resource, dict):
+            continue
+        text = str(resource)
+        for key, value, needle in (
+            ("port", here["drbd"]["port"], f":{here['drbd']['port']}"),
+            ("minor", here["drbd"]["minor"], f"drbd{here['drbd']['minor']}'"),
+        ):
+            if needle in text:
+                problems.append(
+                    f"slapos_ha:drbd:{key}: {value} is used by resource {name}; give a free one"
+                )
+    configured = here["fqdn"] in (known["drbd"]["status"] or {})
+    if not configured and not any(p.startswith("slapos_ha:drbd:port") for p in problems):
+        address = here["drbd"]["addresses"][here["node"]]
+        if _listening(address, here["drbd"]["port"]):
+            problems.append(
+                f"slapos_ha:drbd:port: something on {here['node']} listens on {address}:{here['drbd']['port']} already; give a free port"
+            )
+    return problems
+
+
+def _listening(address, port):
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        return probe.connect_ex((address, port)) == 0
+
+
+def _check_storage(here, known):
+    if _service_exists(here, known):
+        return []
+    storage, node = here["storage"], here["node"]
+    size, problems = bytes_of(storage["size"]), []
+    if storage["backend"] == "loop":
+        if os.path.exists(storage["file"]):
+            problems.append(
+                f"slapos_ha:storage:path: {storage['file']} is there on {node} and no service of ours owns it: it may hold data. "
+                "Move it away, or give another path"
+            )
+        elif not os.path.isdir(storage["path"]):
+            problems.append(
+                f"slapos_ha:storage:path: {storage['path']!r} is no folder on {node}; make it, or give another"
+            )
+        else:
+            free = shutil.disk_usage(storage["path"]).free
+            if size > free:
+                problems.append(
+                    f"slapos_ha:storage:size: {storage['size']!r} is more than the {free >> 20} MiB free below {storage['path']} on {node}; give less, or make room"
+                )
+    elif storage["backend"] == "device":
+        if not os.path.exists(storage["device"]):
+            problems.append(
+                f"slapos_ha:storage:device: {storage['device']!r} is not there on {node}; correct it"
+            )
+        else:
+            found = __salt__["cmd.run_all"](
+                ["blkid", "-p", "-o", "export", storage["device"]],
+                python_shell=False,
+                ignore_retcode=True,
+                output_loglevel="quiet",
+            )
+            # blkid's 2 is "no signature found" (util-linux 2.38, blkid(8)).
+            if found["retcode"] != 2:
+                kind = next(
+                    (line for line in found["stdout"].splitlines() if "TYPE=" in line),
+                    found["stderr"],
+                )
+                problems.append(
+                    f"slapos_ha:storage:device: {storage['device']!r} on {node} is not empty ({kind}). Give another; or, if it may go: wipefs -a {storage['device']}"
+                )
+    else:
+        groups = __salt__["lvm.vgdisplay"](storage["vg"], quiet=True)
+        if storage["vg"] not in groups:
+            problems.append(
+                f"slapos_ha:storage:vg: there is no volume group {storage['vg']!r} on {node}; make it, or give another"
+            )
+        elif os.path.exists(storage["lv"]):
+            problems.append(
+                f"slapos_ha:storage:vg: {storage['lv']} is there on {node} and no service of ours owns it: it may hold data; rename or remove it"
+            )
+    return problems
+
+
+def _check_network(here, known):
+    problems = []
+    try:
+        with salt.utils.files.fopen("/proc/sys/net/ipv6/conf/all/disable_ipv6") as handle:
+            off = handle.read().strip() == "1"
+    except OSError:
+        off = True
+    if off:
+        problems.append(
+            f"slapos_ha:re6st: IPv6 is off on {here['node']} and both re6st and SlapOS need it: sysctl net.ipv6.conf.all.disable_ipv6=0"
+        )
+    if not known["re6st"].get("registered"):
+        problems += _asked_problem(
+            "re6st:registry",
+            "slapos_node.registry_check",
+            here["re6st"]["registry"],
+            here["re6st"]["fingerprint"],
+        )
+    if not known["slapos"].get("registered"):
+        problems += _asked_problem(
+            "slapos:master_url", "slapos_node.master_check", here["slapos"]["master_url"]
+        )
+        problems += _asked_problem(
+            "slapos:web_master_url", "slapos_node.master_check", here["slapos"]["web_master_url"]
+        )
+    return problems
+
+
+def _asked_problem(key, function, *args):
+    said = _asked(function, *args)
+    return (
+        [f"slapos_ha:{key}: {said['error']}"]
+        if isinstance(said, dict) and said.get("error")
+        else []
+    )

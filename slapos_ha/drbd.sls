@@ -1,0 +1,37 @@
+# DRBD below the service: module, resource file, LVM kept off the replicated device. The agent owns the resource: the distribution's unit stays down.
+{%- from "slapos_ha/map.jinja" import site with context %}
+DRBD module is loaded now and at boot:
+  drbd.module_loaded:
+    - name: drbd
+
+DRBD unit of the distribution is off:
+  service.masked:
+    - name: drbd
+
+# An LVM that scans the replicated device finds the volume group twice, and activates it on the standby. A filter that is set already is the operator's.
+LVM does not look at DRBD devices:
+  file.blockreplace:
+    - name: /etc/lvm/lvmlocal.conf
+    - marker_start: '# slapos_ha begins'
+    - marker_end: '# slapos_ha ends'
+    - append_if_not_found: true
+    - content: 'devices { global_filter = [ "r|^/dev/drbd.*|" ] }'
+    - unless:
+      - fun: file.search
+        args: [/etc/lvm/lvm.conf, '^\s*global_filter\s*=']
+
+DRBD resource {{ site.fqdn }} is configured:
+  drbd.resource_configured:
+    - name: {{ site.fqdn | json }}
+    - nodes: {{ site.drbd.addresses | json }}
+    - port: {{ site.drbd.port | json }}
+    - minor: {{ site.drbd.minor | json }}
+    - disk: {{ site.storage.lv | json }}
+    - protocol: {{ site.drbd.protocol | json }}
+    - resync_rate: {{ site.drbd.resync_rate | json }}
+    - shared_secret_pillar: slapos_ha:drbd:shared_secret
+    - net: {{ site.drbd.options.net | json }}
+    - disk_options: {{ site.drbd.options.disk | json }}
+    - handlers: {{ site.drbd.options.handlers | json }}
+    - require:
+      - drbd: DRBD module is loaded now and at boot
