@@ -110,26 +110,36 @@ def _shown(parts, value):
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _schema_problem(error):
+def _wanted(schema, parts):
+    """What schema.yaml says that the key should be, "" where it says nothing."""
+    here = schema
+    for part in parts:
+        here = here.get("properties", {}).get(part) or here.get("additionalProperties") or {}
+        if "$ref" in here:
+            here = schema["$defs"][here["$ref"].rsplit("/", 1)[1]]
+    return here.get("description", "")
+
+
+def _schema_problems(error, schema):
     parts = list(error.absolute_path)
-    wanted = error.schema.get("description", "") if isinstance(error.schema, dict) else ""
     if error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
-        child = (
-            error.schema.get("properties", {}).get(missing[0], {})
-            if isinstance(error.schema, dict)
-            else {}
-        )
-        wanted = child.get("description", "")
-        return f"{_key(parts + missing[:1])}: missing" + (
-            f"; give {wanted}" if wanted else "; see pillar.example"
-        )
-    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
-        known = sorted(error.schema.get("properties", {}))
-        unknown = sorted(set(error.instance) - set(known))
-        if known and unknown:
-            return f"{_key(parts + unknown[:1])}: unknown key; known here: {', '.join(known)}"
-    return f"{_key(parts)}: {_shown(parts, error.instance)} is not right; give {wanted or 'what pillar.example shows'}"
+        remedies = [_wanted(schema, [*parts, key]) for key in missing]
+        return [
+            f"{_key([*parts, key])}: missing; "
+            + (f"give {remedy}" if remedy else "see pillar.example")
+            for key, remedy in zip(missing, remedies, strict=True)
+        ]
+    if error.validator == "additionalProperties" and error.validator_value is False:
+        known = sorted(error.schema["properties"])
+        unknown = sorted(set(error.instance) - set(known), key=str)
+        return [
+            f"{_key([*parts, key])}: unknown key; known here: {', '.join(known)}" for key in unknown
+        ]
+    wanted = (
+        error.schema.get("description") or _wanted(schema, parts) or "what pillar.example shows"
+    )
+    return [f"{_key(parts)}: {_shown(parts, error.instance)} is not right; give {wanted}"]
 
 
 def problems_of_pillar(merged, schema):
@@ -154,13 +164,11 @@ def problems_of_pillar(merged, schema):
             "The Python package jsonschema is missing: salt-pip install jsonschema"
         )
     checker = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
-    # `if/then` reports through its children; the parent of a failed $ref says nothing that they do not.
-    problems = [
-        _schema_problem(error)
-        for error in sorted(
-            checker.iter_errors(merged), key=lambda e: [str(p) for p in e.absolute_path]
-        )
-    ]
+    errors = sorted(checker.iter_errors(merged), key=lambda e: [str(p) for p in e.absolute_path])
+    # `required` is reported once for each missing key, and each report knows them all.
+    problems = list(
+        dict.fromkeys(line for error in errors for line in _schema_problems(error, schema))
+    )
     return problems or _contradictions(merged)
 
 

@@ -194,8 +194,11 @@ def _snapshot(client, site, preflight=False):
             f"""Choose one: pillar='{{"slapos_ha": {{"site": "{sites[0]}"}}}}'""",
         )
     chosen = site or (sites[0] if sites else None)
+    # A node whose pillar is too broken to name its site belongs to the only site there is.
     mine = {
-        minion: answer for minion, answer in said.items() if answer["site"] == chosen or not sites
+        minion: answer
+        for minion, answer in said.items()
+        if answer["site"] == chosen or (not answer["site"] and len(sites) <= 1)
     }
     if not mine:
         raise _Stop(

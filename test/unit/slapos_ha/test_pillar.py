@@ -1,0 +1,155 @@
+"""Bad pillars get one sentence each that names the key, the value and what would be right."""
+
+import copy
+import re
+
+import pytest
+from conftest import load_module
+from salt.utils.dictupdate import merge
+
+module = load_module("_modules/slapos_ha.py")
+MISSING = object()
+
+
+@pytest.fixture
+def merged(defaults, example):
+    return merge(copy.deepcopy(defaults), copy.deepcopy(example["slapos_ha"]), merge_lists=False)
+
+
+def change(tree, key, value):
+    *parents, last = key.split(":")
+    for parent in parents:
+        tree = tree[parent]
+    if value is MISSING:
+        del tree[last]
+    else:
+        tree[last] = value
+
+
+def test_the_example_is_right(merged, schema):
+    assert module.problems_of_pillar(merged, schema) == []
+
+
+def test_every_default_has_its_place_in_the_schema(defaults, schema):
+    def walk(default, part, path):
+        for key, value in default.items():
+            known = part.get("properties", {})
+            while "$ref" in part:
+                part = schema["$defs"][part["$ref"].rsplit("/", 1)[1]]
+                known = part["properties"]
+            if key not in known:
+                assert isinstance(part.get("additionalProperties"), dict), (
+                    f"{path}:{key} is not in schema.yaml"
+                )
+                continue
+            if isinstance(value, dict):
+                walk(value, known[key], f"{path}:{key}")
+
+    walk(defaults, schema, "slapos_ha")
+
+
+BAD = [
+    # key, value, what the message says
+    ("drbd:prot", 7289, r"^slapos_ha:drbd:prot: unknown key; known here: .*\bport\b"),
+    ("colour", "blue", r"^slapos_ha:colour: unknown key; known here: .*\bsite\b"),
+    ("drbd:port", "abc", r"^slapos_ha:drbd:port: 'abc' is not right; give a free TCP port, 1024 to 65535"),
+    ("drbd:port", 80, r"^slapos_ha:drbd:port: 80 is not right; give a free TCP port"),
+    ("storage:size", 20, r"^slapos_ha:storage:size: 20 is not right; give a size with a unit, such as 20g"),
+    ("storage:size", "1m", r"^slapos_ha:storage:size: '1m' is too small"),
+    ("site", MISSING, r"^slapos_ha:site: missing; give a name"),
+    ("re6st:token", MISSING, r"^slapos_ha:re6st:token: missing; give one word"),
+    ("cluster:nodes", {"demo1": {"address": "192.0.2.11"}}, r"^slapos_ha:cluster:nodes: \{demo1\} is not right; give exactly two nodes"),
+    (
+        "cluster:nodes",
+        {f"demo{n}": {"address": f"192.0.2.1{n}"} for n in (1, 2, 3)},
+        r"^slapos_ha:cluster:nodes: \{demo1, demo2, demo3\} is not right; give exactly two nodes",
+    ),
+    (
+        "cluster:nodes",
+        {"demo1": {"address": "192.0.2.11"}, "demo2": {"address": "192.0.2.11"}},
+        r"^slapos_ha:cluster:nodes: '192.0.2.11' is given for both nodes; give each node its own",
+    ),
+    ("cluster:nodes:demo1:address", "192.0.2.300", r"^slapos_ha:cluster:nodes:demo1:address: '192.0.2.300' is not right; give an IPv4 address"),
+    ("service:preferred", "demo9", r"^slapos_ha:service:preferred: 'demo9' is no node .* give one of demo1, demo2"),
+    ("service:name", "a" * 32, r"^slapos_ha:service:name: .* give a name of 1 to 31"),
+    ("service:name", "comp1; reboot", r"^slapos_ha:service:name: 'comp1; reboot' is not right"),
+    ("drbd:addresses", {"demo1": "198.51.100.11", "demo3": "198.51.100.12"}, r"^slapos_ha:drbd:addresses: names demo1, demo3; give one address each for demo1, demo2"),
+    ("re6st:fingerprint", "sha256:12", r"^slapos_ha:re6st:fingerprint: 'sha256:12' is not right; give sha256: and 64 hexadecimal digits"),
+    ("re6st:registry", "ftp://x", r"^slapos_ha:re6st:registry: 'ftp://x' is not right; give an http"),
+    ("storage:backend", "lvm", r"^slapos_ha:storage:vg: missing; give the name of an existing volume group"),
+    ("storage:backend", "zfs", r"^slapos_ha:storage:backend: 'zfs' is not right; give loop"),
+    ("cluster:agent", {"source": "package"}, r"^slapos_ha:cluster:agent:url: missing"),
+    ("slapos:users:slapsoft_id", 5003, r"^slapos_ha:slapos:users:slapsoft_id: 5003 is also one of the ids 5001 to 5010"),
+    ("slapos:ipv4_local_network", "10.0.0.1/16", r"^slapos_ha:slapos:ipv4_local_network: .*host bits set; give a network"),
+    ("tasks:addpart", {"schedule": "often"}, r"^slapos_ha:tasks:addpart:schedule: 'often' is not right; give an OpenSVC schedule"),
+    ("slapos:install:requirements", ["slapos.core"], r"^slapos_ha:slapos:install:requirements:0: 'slapos.core' is not right; give a pinned requirement"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    BAD,
+    ids=lambda value: value if isinstance(value, str) and ":" in value and value[0] != "^" else "",
+)
+def test_bad_pillar(merged, schema, key, value, message):
+    change(merged, key, value)
+    problems = module.problems_of_pillar(merged, schema)
+    assert [problem for problem in problems if re.search(message, problem)], problems
+
+
+@pytest.mark.parametrize("section, key", module.SECRETS)
+def test_a_wrong_secret_is_not_shown(merged, schema, section, key):
+    merged[section][key] = "canary with blanks"
+    problems = module.problems_of_pillar(merged, schema)
+    assert len(problems) == 1
+    assert (
+        "canary" not in problems[0]
+        and f"slapos_ha:{section}:{key}: (secret) is not right" in problems[0]
+    )
+
+
+def test_all_problems_are_reported_at_once(merged, schema):
+    merged["drbd"]["port"] = "x"
+    merged["storage"]["size"] = "y"
+    del merged["site"], merged["re6st"]["token"], merged["re6st"]["registry"]
+    keys = [problem.split(": ")[0] for problem in module.problems_of_pillar(merged, schema)]
+    assert sorted(keys) == [
+        "slapos_ha:drbd:port",
+        "slapos_ha:re6st:registry",
+        "slapos_ha:re6st:token",
+        "slapos_ha:site",
+        "slapos_ha:storage:size",
+    ]
+
+
+def test_derived_names_and_no_secret(merged):
+    site = module.derive(merged, "demo2")
+    assert site["fqdn"] == "comp1.slapos.svc.paris"
+    assert site["path"] == "slapos/svc/comp1" and site["mount"] == "/srv/comp1.slapos.svc.paris"
+    assert (site["node"], site["peer"], site["nodes"]) == ("demo2", "demo1", ["demo1", "demo2"])
+    assert site["storage"]["lv"] == "/dev/comp1.slapos.svc.paris/comp1"
+    for section, key in module.SECRETS:
+        assert merged[section][key] not in repr(site)
+
+
+def test_preferred_comes_first(merged):
+    merged["service"]["preferred"] = "demo2"
+    assert module.derive(merged, "demo1")["nodes"] == ["demo2", "demo1"]
+
+
+def test_a_minion_that_is_no_node(merged):
+    with pytest.raises(
+        module.SaltInvocationError, match="minion 'other' is no node of site 'paris'.*demo1, demo2"
+    ):
+        module.derive(merged, "other")
+
+
+@pytest.mark.parametrize("size, number", [("1k", 1024), ("20g", 20 << 30), ("3M", 3 << 20)])
+def test_sizes(size, number):
+    assert module.bytes_of(size) == number
+
+
+@pytest.mark.parametrize("size", ["", "g", "1", "1.5g", "1x", None])
+def test_bad_sizes(size):
+    with pytest.raises(module.SaltInvocationError, match="is not a size"):
+        module.bytes_of(size)

@@ -1,0 +1,275 @@
+"""Which steps are to do, and which gates are red, for every way in which a deployment can have stopped."""
+
+import copy
+
+import pytest
+from conftest import ROOT, load_module
+from salt.utils.dictupdate import merge
+
+module = load_module("_modules/slapos_ha.py")
+runner = load_module("_runners/slapos_ha.py")
+STEPS = [name for name, *_ in runner._STEPS]
+TASKS = ["task#addpart", "task#chkaddip", "task#collect", "task#delpart", "task#software"]
+
+
+class World:
+    """Both nodes' facts, built up the way a deployment builds a site."""
+
+    def __init__(self, defaults, example):
+        self.merged = merge(
+            copy.deepcopy(defaults), copy.deepcopy(example["slapos_ha"]), merge_lists=False
+        )
+        self.shape = module.derive(self.merged, "demo1")
+        self.facts = {
+            node: {
+                "site": "paris", "node": node, "shape": module.derive(self.merged, node), "problems": [], "mounted": False,
+                "agent": {"major": 2, "version": "2.1-1890"},
+                "cluster": {"cluster": {"name": "default", "nodes": [node]}, "nodes": {node: {"state": "idle", "frozen": False}}, "heartbeats": {}, "objects": {}},
+                "drbd": {"version": {"utils": "9.22.0", "module_loaded": None, "module_available": "8.4.11"}, "status": {}},
+                "re6st": {"registered": None}, "slapos": {"registered": None}, "ids": {},
+            }
+            for node in ("demo1", "demo2")
+        }  # fmt: skip
+
+    def site(self):
+        return runner._Site(None, self.facts)
+
+    def cluster(self):
+        for node, other in (("demo1", "demo2"), ("demo2", "demo1")):
+            self.facts[node]["cluster"] = {
+                "cluster": {"name": "paris", "nodes": ["demo1", "demo2"]},
+                "nodes": {name: {"state": "idle", "frozen": False} for name in ("demo1", "demo2")},
+                "heartbeats": {
+                    "hb#1": {
+                        "rx": "running",
+                        "tx": "running",
+                        "peers": {node: {}, other: {"beating": True}},
+                    }
+                },
+                "objects": {},
+            }
+        return self
+
+    def service(self):
+        resources = {rid: {"status": "n/a", "disable": True} for rid in ["app#0", "app#1", *TASKS]}
+        service = {
+            "avail": "down", "overall": "down", "provisioned": False, "frozen": "frozen",
+            "instances": {n: {"avail": "down", "state": "idle", "frozen": True, "resources": copy.deepcopy(resources)} for n in ("demo1", "demo2")},
+        }  # fmt: skip
+        for facts in self.facts.values():
+            facts["cluster"]["objects"][self.shape["path"]] = service
+        self.object = service
+        return self
+
+    def drbd(self, disk="Inconsistent"):
+        for node, other in (("demo1", "demo2"), ("demo2", "demo1")):
+            self.facts[node]["drbd"]["status"] = {
+                self.shape["fqdn"]: {
+                    "role": "Secondary",
+                    "disk": {0: {"minor": 0, "disk": disk}},
+                    "connections": {
+                        other: {
+                            "state": "Connected",
+                            "role": "Secondary",
+                            "volumes": {0: {"replication": "Established", "disk": disk}},
+                        }
+                    },
+                }
+            }
+        return self
+
+    def on(self, node):
+        self.object.update(avail="up", provisioned=True, frozen="thawed")
+        for name, instance in self.object["instances"].items():
+            instance.update(avail="up" if name == node else "stdby up", frozen=False)
+            self.facts[name]["mounted"] = name == node
+        return self
+
+    def registered(self, kind):
+        for facts in self.facts.values():
+            facts[kind]["registered"] = True if facts["mounted"] else None
+        return self
+
+    def enabled(self, *rids):
+        for instance in self.object["instances"].values():
+            for rid in rids:
+                instance["resources"][rid] = {"status": "up", "disable": False}
+        return self
+
+
+@pytest.fixture
+def world(defaults, example):
+    return World(defaults, example)
+
+
+def to_do(world):
+    return [entry["step"] for entry in runner._plan(world.site()) if not entry["done"]]
+
+
+def always(*steps):
+    return [name for name in STEPS if name in {"base", "verify", *steps}]
+
+
+def after(step):
+    return always(*STEPS[STEPS.index(step) + 1 :])
+
+
+# How far a run came before it died, and what is left to do then.
+STOPPED = [
+    (lambda w: w, lambda: STEPS),
+    (lambda w: w.cluster(), lambda: after("cluster")),
+    (lambda w: w.cluster().service(), lambda: after("service")),
+    (lambda w: w.cluster().service().drbd(), lambda: after("storage")),
+    (lambda w: w.cluster().service().drbd("UpToDate"), lambda: after("sync")),
+    (lambda w: w.cluster().service().drbd("UpToDate").on("demo1"), lambda: after("provision")),
+    (lambda w: w.cluster().service().drbd("UpToDate").on("demo1").registered("re6st"), lambda: after("re6st_first")),
+    # Killed on the second node before app#0 was enabled: the move is gone through again, and is none when the service is there.
+    (lambda w: w.cluster().service().drbd("UpToDate").on("demo2").registered("re6st"), lambda: after("re6st_first")),
+    (lambda w: w.cluster().service().drbd("UpToDate").on("demo2").registered("re6st").enabled("app#0"), lambda: after("re6st_second")),
+    (lambda w: w.cluster().service().drbd("UpToDate").on("demo1").registered("re6st").enabled("app#0"), lambda: after("re6st_back")),
+    (lambda w: w.cluster().service().drbd("UpToDate").on("demo1").registered("re6st").enabled("app#0").registered("slapos"), lambda: after("slapos_first")),
+    (lambda w: w.cluster().service().drbd("UpToDate").on("demo2").registered("re6st").registered("slapos").enabled("app#0", "app#1"), lambda: after("slapos_second")),
+    (lambda w: w.cluster().service().drbd("UpToDate").on("demo1").registered("re6st").registered("slapos").enabled("app#0", "app#1"), lambda: after("slapos_back")),
+    (lambda w: w.cluster().service().drbd("UpToDate").on("demo1").enabled("app#0", "app#1", *TASKS), lambda: after("tasks")),
+    # Deployed, and moved by an operator since: a second run makes no move.
+    (lambda w: w.cluster().service().drbd("UpToDate").on("demo2").enabled("app#0", "app#1", *TASKS), lambda: after("tasks")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("build, left", STOPPED, ids=range(len(STOPPED)))
+def test_what_is_left_to_do(world, build, left):
+    build(world)
+    assert to_do(world) == left()
+
+
+def test_the_orchestration_has_exactly_these_steps():
+    text = (ROOT / "orch/deploy.sls").read_text()
+    positions = [text.index(f"('{name}', ") for name in ["preflight", *STEPS]]
+    assert positions == sorted(positions)
+    assert text.count("\n  ('") == len(STEPS) + 1
+
+
+@pytest.fixture
+def healthy(world):
+    return world.cluster().service().drbd("UpToDate").on("demo1").enabled("app#0", "app#1", *TASKS)
+
+
+def test_no_gate_is_red_and_nothing_is_wrong_on_a_healthy_site(healthy):
+    assert runner._gates(healthy.site(), "demo2") == []
+    assert runner._unhealthy(healthy.site()) == []
+
+
+def resource(world, node="demo1"):
+    return world.facts[node]["drbd"]["status"][world.shape["fqdn"]]
+
+
+RED = [
+    (lambda w: resource(w, "demo2")["disk"][0].update(disk="Inconsistent"), "volume 0 on demo2 is Inconsistent, not UpToDate"),
+    (lambda w: resource(w)["connections"]["demo2"].update(state="StandAlone"), "demo1 is StandAlone to demo2"),
+    (lambda w: resource(w).update(connections={}), "demo1 has no DRBD connection"),
+    (lambda w: w.facts["demo2"]["drbd"].update(status={"error": "drbdadm is missing"}), "cannot be read on demo2"),
+    (lambda w: w.facts["demo1"]["cluster"]["nodes"]["demo2"].update(frozen=True), "node demo2 is frozen"),
+    (lambda w: w.facts["demo1"]["cluster"]["nodes"].pop("demo2"), "the agent does not see demo2"),
+    (lambda w: w.object["instances"]["demo1"].update(state="stop failed"), "the instance on demo1 is 'stop failed'"),
+    (lambda w: w.object["instances"]["demo2"].update(frozen=True), "the instance on demo2 is frozen"),
+    (lambda w: w.object["instances"]["demo2"].update(avail="warn"), "the standby on demo2 is 'warn'"),
+    (lambda w: w.facts["demo1"]["cluster"]["heartbeats"]["hb#1"]["peers"]["demo2"].update(beating=False), "heartbeat hb#1 does not hear demo2"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil, sentence", RED, ids=[sentence for _, sentence in RED])
+def test_each_gate_is_red_for_its_reason_alone(healthy, spoil, sentence):
+    spoil(healthy)
+    red = runner._gates(healthy.site(), "demo2")
+    assert len(red) == 1 and sentence in red[0], red
+
+
+WRONG = [
+    (lambda w: w.facts["demo1"].update(mounted=False), "mounted on neither node"),
+    (lambda w: w.facts["demo2"].update(mounted=True), "mounted on demo1 and demo2"),
+    (lambda w: resource(w, "demo2")["disk"][0].update(disk="Outdated"), "DRBD volume 0 on demo2 is Outdated"),
+    (lambda w: w.object["instances"]["demo1"]["resources"]["app#1"].update(status="down", log=["error: watchdog is not RUNNING"]), "app#1 is 'down': error: watchdog is not RUNNING"),
+    (lambda w: [i["resources"]["task#collect"].update(disable=True) for i in w.object["instances"].values()], "task#collect is disabled"),
+    (lambda w: w.facts["demo2"]["cluster"]["heartbeats"]["hb#1"]["peers"]["demo1"].update(beating=False), "do not hear each other"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil, sentence", WRONG, ids=[sentence for _, sentence in WRONG])
+def test_what_is_wrong_is_said(healthy, spoil, sentence):
+    spoil(healthy)
+    assert [line for line in runner._unhealthy(healthy.site()) if sentence in line]
+
+
+# --- Finding the site --------------------------------------------------------------------------------------------------------------------
+
+
+class Client:
+    """Answers like LocalClient.cmd(full_return=True)."""
+
+    def __init__(self, answers):
+        self.answers = answers
+
+    def cmd(self, target, function, **kwargs):
+        return {
+            minion: {"ret": copy.deepcopy(answer), "retcode": 0}
+            for minion, answer in self.answers.items()
+        }
+
+
+def snapshot(monkeypatch, answers, site=None, accepted=("demo1", "demo2")):
+    monkeypatch.setattr(runner, "_accepted_minions", lambda: list(accepted))
+    return runner._snapshot(Client(answers), site, preflight=True)
+
+
+def test_both_nodes_answer(monkeypatch, world):
+    facts, problems = snapshot(monkeypatch, world.facts)
+    assert sorted(facts) == ["demo1", "demo2"] and problems == []
+
+
+def test_no_minion_has_the_pillar(monkeypatch):
+    with pytest.raises(runner._Stop, match="no minion with pillar slapos_ha answered"):
+        snapshot(monkeypatch, {})
+
+
+def test_several_sites_and_none_chosen(monkeypatch, world):
+    other = {**world.facts["demo2"], "site": "lyon"}
+    with pytest.raises(runner._Stop, match="there are 2 sites: lyon, paris"):
+        snapshot(monkeypatch, {"demo1": world.facts["demo1"], "demo2": other})
+
+
+def test_a_site_that_is_not_there(monkeypatch, world):
+    with pytest.raises(runner._Stop, match="'lyon' is not among the sites paris"):
+        snapshot(monkeypatch, world.facts, site="lyon")
+
+
+def test_a_node_that_is_no_minion(monkeypatch, world):
+    _, problems = snapshot(monkeypatch, {"demo1": world.facts["demo1"]}, accepted=["demo1"])
+    assert problems == [
+        "slapos_ha:cluster:nodes:demo2: 'demo2' is no minion of this master (accepted: demo1); give its id as nodes:…:minion, or accept its key: salt-key"
+    ]
+
+
+def test_a_minion_that_does_not_answer(monkeypatch, world):
+    _, problems = snapshot(monkeypatch, {"demo1": world.facts["demo1"]})
+    assert len(problems) == 1 and "minion 'demo2' does not answer" in problems[0]
+
+
+def test_modules_that_are_not_synced(monkeypatch):
+    with pytest.raises(runner._Stop, match="demo1: 'slapos_ha.facts' is not available"):
+        snapshot(monkeypatch, {"demo1": "'slapos_ha.facts' is not available."})
+
+
+def test_different_agents(monkeypatch, world):
+    world.facts["demo2"]["agent"] = {"major": 2, "version": "2.1-1880"}
+    _, problems = snapshot(monkeypatch, world.facts)
+    assert problems == [
+        "the OpenSVC agent is 2.1-1890 on demo1 and 2.1-1880 on demo2; install one version on both"
+    ]
+
+
+def test_problems_of_a_node_are_named_by_minion(monkeypatch, world):
+    _, problems = snapshot(
+        monkeypatch,
+        {**world.facts, "demo2": {"site": None, "problems": ["slapos_ha:colour: unknown key"]}},
+    )
+    assert problems == ["demo2: slapos_ha:colour: unknown key"]
