@@ -1,0 +1,173 @@
+"""The checks of one node: each obstacle gives one sentence with its key, value and remedy, and nothing is changed."""
+
+import copy
+import socket
+
+import pytest
+from conftest import load_module
+from salt.utils.dictupdate import merge
+
+module = load_module("_modules/slapos_ha.py")
+
+
+@pytest.fixture
+def here(defaults, example, tmp_path):
+    merged = merge(copy.deepcopy(defaults), copy.deepcopy(example["slapos_ha"]), merge_lists=False)
+    merged["storage"].update(path=str(tmp_path), size="128m")
+    return module.derive(merged, "demo1")
+
+
+@pytest.fixture
+def known():
+    return {
+        "agent": {"major": 2, "version": "2.1-1890"},
+        "cluster": {"cluster": {"name": "default", "nodes": ["demo1"]}, "nodes": {}, "objects": {}},
+        "drbd": {
+            "version": {"utils": "9.22.0", "module_loaded": None, "module_available": "8.4.11"},
+            "status": {},
+        },
+        "re6st": {"registered": None},
+        "slapos": {"registered": None},
+    }
+
+
+@pytest.fixture(autouse=True)
+def node(monkeypatch):
+    """A node demo1 with the example's addresses and tools that answer well."""
+    monkeypatch.setattr(module.socket, "gethostname", lambda: "demo1")
+    monkeypatch.setattr(
+        module.salt.utils.network, "ip_addrs", lambda **_: ["192.0.2.11", "198.51.100.11"]
+    )
+    monkeypatch.setattr(module, "_listening", lambda address, port: False)
+    tools = {
+        "opensvc.config_show": lambda path: None,
+        "drbd.config": lambda: {},
+        "slapos_node.registry_check": lambda url, fingerprint: {"reachable": True},
+        "slapos_node.master_check": lambda url: {"reachable": True},
+        "lvm.vgdisplay": lambda name, quiet: {},
+        "cmd.run_all": lambda *_, **__: {"retcode": 2, "stdout": "", "stderr": ""},
+    }
+    monkeypatch.setattr(module, "__salt__", tools)
+    return tools
+
+
+def test_a_fresh_node_has_no_problem(here, known):
+    assert module._problems_of_node(here, known) == []
+
+
+def foreign(site):
+    return lambda w: (
+        w.known["cluster"].update(objects={w.here["path"]: {}}),
+        w.tools.update(
+            {"opensvc.config_show": lambda path: {"env": {"slapos_ha_site": site} if site else {}}}
+        ),
+    )
+
+
+class W:
+    def __init__(self, here, known, tools, monkeypatch):
+        self.here, self.known, self.tools, self.monkeypatch = here, known, tools, monkeypatch
+
+
+OBSTACLES = [
+    (lambda w: w.monkeypatch.setattr(module.socket, "gethostname", lambda: "web7"), r"cluster:nodes:demo1: this node calls itself 'web7'.*name it web7"),
+    (lambda w: w.here["cluster"]["nodes"]["demo1"].update(address="192.0.2.99"), r"cluster:nodes:demo1:address: '192.0.2.99' is on no interface of demo1"),
+    (lambda w: w.here["drbd"]["addresses"].update(demo1="198.51.100.99"), r"drbd:addresses:demo1: '198.51.100.99' is on no interface"),
+    (lambda w: w.known.update(agent={"error": "om is not installed."}), r"cluster:agent:source: 'installed', but om is not installed. Install the OpenSVC agent"),
+    (lambda w: w.known.update(agent={"major": 2, "version": "2.0-1"}), r"cluster:agent:version: '2.1' is wanted and '2.0-1' is installed"),
+    (lambda w: (w.known.update(agent={"major": 3, "version": "3.0.0"}), w.here["cluster"]["agent"].pop("version")), r"agent 3.0.0 needs DRBD 9 and this kernel has 8.4.11"),
+    (lambda w: w.known["cluster"].update(cluster={"name": "other", "nodes": ["demo1", "web7"]}), r"cluster:nodes: this node is already in cluster 'other' with web7"),
+    (lambda w: w.known["cluster"].update(cluster={"name": "other", "nodes": ["demo1", "demo2"]}), r"cluster:name: 'paris', but these nodes are already cluster 'other'"),
+    (foreign(None), r"service:name: the cluster has a service slapos/svc/comp1 that is not this site's"),
+    (foreign("lyon"), r"slapos_ha_site is 'lyon'"),
+    (lambda w: w.known["drbd"].update(version={"module_loaded": None, "module_available": None}), r"drbd: kernel .* has no drbd module; install it"),
+    (lambda w: w.known["drbd"].update(version={"error": "drbdadm is missing: apt-get install drbd-utils"}), r"drbd: drbdadm is missing"),
+    (lambda w: w.tools.update({"drbd.config": lambda: {"r0": {"address": "192.0.2.11:7289", "device": "/dev/drbd9"}}}), r"drbd:port: 7289 is used by resource r0"),
+    (lambda w: w.tools.update({"drbd.config": lambda: {"r0": {"address": "192.0.2.11:7000", "device": "/dev/drbd0"}}}), r"drbd:minor: 0 is used by resource r0"),
+    (lambda w: w.monkeypatch.setattr(module, "_listening", lambda address, port: True), r"drbd:port: something on demo1 listens on 198.51.100.11:7289 already"),
+    (lambda w: w.here["storage"].update(size="900t"), r"storage:size: '900t' is more than the \d+ MiB free below"),
+    (lambda w: open(w.here["storage"]["file"], "w").close(), r"storage:path: .*\.img is there on demo1 and no service of ours owns it"),
+    (lambda w: w.here["storage"].update(path="/nowhere", file="/nowhere/x.img"), r"storage:path: '/nowhere' is no folder on demo1"),
+    (lambda w: w.here["storage"].update(backend="device", device="/dev/null-such"), r"storage:device: '/dev/null-such' is not there on demo1"),
+    (
+        lambda w: (
+            w.here["storage"].update(backend="device", device="/dev/null"),
+            w.tools.update({"cmd.run_all": lambda *_, **__: {"retcode": 0, "stdout": "DEVNAME=/dev/null\nTYPE=ext4\n", "stderr": ""}}),
+        ),
+        r"storage:device: '/dev/null' on demo1 is not empty \(TYPE=ext4\)",
+    ),
+    (lambda w: w.here["storage"].update(backend="lvm", vg="data"), r"storage:vg: there is no volume group 'data' on demo1"),
+    (lambda w: w.tools.update({"slapos_node.registry_check": lambda *_: {"error": "connection refused; start the registry"}}), r"re6st:registry: connection refused"),
+    (lambda w: w.tools.update({"slapos_node.master_check": lambda url: {"error": "down"} if "slap.vifib" in url else {}}), r"slapos:master_url: down"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil, message", OBSTACLES, ids=[message for _, message in OBSTACLES])
+def test_each_obstacle_is_named_alone(here, known, node, monkeypatch, spoil, message):
+    import re
+
+    spoil(W(here, known, node, monkeypatch))
+    problems = module._problems_of_node(here, known)
+    assert len(problems) == 1, problems
+    assert problems[0].startswith("slapos_ha:") and re.search(message, problems[0]), problems
+
+
+def test_a_deployed_node_is_not_asked_about_its_disk_registry_and_master(here, known, node):
+    open(here["storage"]["file"], "w").close()
+    known["cluster"].update(
+        objects={here["path"]: {}}, cluster={"name": "paris", "nodes": ["demo1", "demo2"]}
+    )
+    known["re6st"]["registered"] = known["slapos"]["registered"] = True
+    node["opensvc.config_show"] = lambda path: {"env": {"slapos_ha_site": "paris"}}
+    node["slapos_node.registry_check"] = node["slapos_node.master_check"] = lambda *_: {
+        "error": "down"
+    }
+    assert module._problems_of_node(here, known) == []
+
+
+def test_a_port_that_listens_is_found():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        fresh = load_module("_modules/slapos_ha.py", "fresh_slapos_ha")
+        assert fresh._listening("127.0.0.1", server.getsockname()[1]) is True
+    assert fresh._listening("127.0.0.1", 1) is False
+
+
+@pytest.fixture
+def keys(tmp_path):
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    for name in ("demo1", "demo2"):
+        key = rsa.generate_private_key(65537, 2048)
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "minion.pem").write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.TraditionalOpenSSL,
+                serialization.NoEncryption(),
+            )
+        )
+        (tmp_path / name / "minion.pub").write_bytes(
+            key.public_key().public_bytes(
+                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+        )
+    return tmp_path
+
+
+def test_a_sealed_secret_opens_for_its_receiver_only(keys, monkeypatch):
+    monkeypatch.setattr(module, "__salt__", {"opensvc.cluster_secret": lambda: "c" * 32})
+    monkeypatch.setattr(module, "__grains__", {"id": "demo2"}, raising=False)
+    monkeypatch.setattr(module, "__opts__", {"pki_dir": str(keys / "demo2")})
+    sealed = module.sealed_cluster_secret(module.public_key())
+    assert "cccc" not in sealed and module.unseal(sealed) == "c" * 32
+    with pytest.raises(module.SaltInvocationError, match="as a job"):
+        module.unseal(sealed, __pub_fun="slapos_ha.unseal")
+    monkeypatch.setattr(module, "__opts__", {"pki_dir": str(keys / "demo1")})
+    with pytest.raises(
+        module.CommandExecutionError, match="was not made for minion demo2"
+    ) as raised:
+        module.unseal(sealed)
+    assert "cccc" not in str(raised.value)
