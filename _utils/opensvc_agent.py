@@ -1,0 +1,745 @@
+"""
+What the OpenSVC agent says and how its answers are read: pure functions, no process, no file, no state.
+
+Agents 2.1 (Python) and 3 (Go) print different documents; both become one shape here. A document that is not understood raises: a state that
+decided on half an answer would move or format something. Reach them as ``__utils__["opensvc_agent.…"]``; only the ``opensvc`` execution module and
+states do.
+"""
+
+import base64
+import binascii
+import configparser
+import json
+import re
+
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+# core/status of both agents. "unknown" is what an aggregate is while an instance has not reported yet.
+_WORDS = {"up", "down", "warn", "n/a", "undef", "stdby up", "stdby down", "unknown"}
+_TRUTH = {True: True, False: False, "true": True, "false": False, "mixed": "mixed", None: "n/a"}
+_TRUTH.update({"n/a": "n/a", "undef": "n/a", "": "n/a"})
+_FROZEN = {"thawed": "thawed", "unfrozen": "thawed", "frozen": "frozen", "mixed": "mixed"}
+_FROZEN.update({"n/a": "n/a", None: "n/a", "": "n/a"})
+_NOTHING = (None, "", "none", "unset")
+# Go's zero time: agent 3 says "never" with it, also in frozen_at.
+_NEVER = "0001-01-01T00:00:00Z"
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+# --- Names --------------------------------------------------------------------------------------------------------------------------
+
+
+def split_path(path):
+    """``namespace/kind/name`` as a tuple; short forms are of namespace root and kind svc, as for the agents."""
+    if not isinstance(path, str) or not re.fullmatch(
+        r"([A-Za-z0-9-]+/)?([a-z]+/)?[A-Za-z0-9][A-Za-z0-9.-]*", path
+    ):
+        raise SaltInvocationError(
+            f"{path!r} is not the path of an object: give namespace/kind/name, such as slapos/svc/comp1"
+        )
+    parts = path.split("/")
+    if len(parts) == 1:
+        return ("root", "ccfg" if path == "cluster" else "svc", path)
+    if len(parts) == 2:
+        return ("root", *parts)
+    return tuple(parts)
+
+
+def config_file(folder, path):
+    """The file in which both agents keep the configuration of an object, of the cluster or of the node."""
+    if path in ("cluster", "node"):
+        return f"{folder}/{path}.conf"
+    namespace, kind, name = split_path(path)
+    if namespace != "root":
+        return f"{folder}/namespaces/{namespace}/{kind}/{name}.conf"
+    return f"{folder}/{name}.conf" if kind == "svc" else f"{folder}/{kind}/{name}.conf"
+
+
+# --- What om prints when it fails ------------------------------------------------------------------------------------------------------
+
+
+def complaint(stdout, stderr):
+    """The lines that say why, out of what om printed: those that it marks as errors, or else its last one."""
+    lines = [
+        _ANSI.sub("", line).strip() for line in f"{stdout}\n{stderr}".splitlines() if line.strip()
+    ]
+    marked = []
+    for line in lines:
+        match = re.match(r"(?:E \|?\s*|Error: |[\d:.]+ ERR (?:\S+: )?)(.+)", line)
+        if match and match.group(1) not in marked:
+            marked.append(match.group(1))
+    if marked:
+        return "; ".join(marked[-3:])
+    plain = [line for line in lines if not line.startswith(("@ ", "W "))]
+    return plain[-1] if plain else "it said nothing"
+
+
+def warnings(stderr):
+    """What om warned of (lines marked W), for instance a keyword that it does not know and ignores."""
+    return [
+        line[2:].strip()
+        for line in _ANSI.sub("", stderr).splitlines()
+        if line.startswith("W ") and line[2:].strip()
+    ]
+
+
+def busy(text):
+    """True when om refused because an instance is in the middle of something: the same request succeeds later."""
+    return bool(re.search(r"instance on node \S+ in \S*ing state", text))
+
+
+def version(text):
+    """The version in the answer to ``--version``, or None when the text is no such answer."""
+    match = re.search(r"^om(?: node)? version v?(\S+)\s*$", _ANSI.sub("", text), re.MULTILINE)
+    return match.group(1) if match else None
+
+
+# --- Configuration files ----------------------------------------------------------------------------------------------------------------
+
+
+def parse_config(text):
+    """Sections and keywords of a configuration file, raw: references in braces stay as they are."""
+    parser = configparser.RawConfigParser(strict=False, default_section="\0", delimiters=("=",))
+    parser.optionxform = str
+    try:
+        parser.read_string(text)
+    except configparser.Error as error:
+        raise CommandExecutionError(
+            f"the agent's configuration cannot be read: {str(error).splitlines()[0]}"
+        ) from None
+    return {
+        section: {key: _unquote(value) for key, value in parser.items(section)}
+        for section in parser.sections()
+    }
+
+
+def _unquote(value):
+    # Agent 3 quotes a value that holds a comment sign in backquotes and one of several lines in triple quotes.
+    for quote in ('"""', "`"):
+        if len(value) >= 2 * len(quote) and value.startswith(quote) and value.endswith(quote):
+            return value[len(quote) : -len(quote)]
+    return value
+
+
+def words(config):
+    """A configuration from YAML as the strings that the agent's file will hold."""
+    if not isinstance(config, dict):
+        raise SaltInvocationError("config: sections are wanted, each a dict of keywords")
+    answer = {}
+    for section, keywords in config.items():
+        if not isinstance(keywords, dict):
+            raise SaltInvocationError(f"config: section {section!r} is not a dict of keywords")
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_#:.-]*", str(section)):
+            raise SaltInvocationError(f"config: {section!r} is no name of a section")
+        answer[section] = {}
+        for key, value in keywords.items():
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*(@[A-Za-z0-9_.-]+)?", str(key)):
+                raise SaltInvocationError(f"config: {section}.{key} is no name of a keyword")
+            answer[section][key] = word(value, f"{section}.{key}")
+    return answer
+
+
+def word(value, name):
+    """One value as the agent's file holds it: booleans small, lists by spaces, lines without indentation."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return " ".join(word(item, name) for item in value)
+    if value is None or isinstance(value, dict):
+        raise SaltInvocationError(f"config: {name} needs text or a number, not {value!r}")
+    lines = [line.strip() for line in str(value).strip().splitlines()]
+    if any(line.startswith(("#", ";")) for line in lines[1:]):
+        raise SaltInvocationError(
+            f"config: {name} has a line that begins with a comment sign; the agent would drop it"
+        )
+    return "\n".join(lines)
+
+
+def render_config(config):
+    """The text of a configuration file."""
+    lines = []
+    for section, keywords in config.items():
+        lines.append(f"[{section}]")
+        lines += [f"{key} = " + value.replace("\n", "\n\t") for key, value in keywords.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def set_in_text(text, section, key, value):
+    """The same text with one keyword set; everything else, comments too, stays as it is."""
+    lines, inside, at = text.splitlines(), False, None
+    for index, line in enumerate(lines):
+        if re.match(r"\s*\[.*\]\s*$", line):
+            inside = line.strip() == f"[{section}]"
+            if inside:
+                at = index + 1
+        elif inside and re.match(rf"{re.escape(key)}\s*=", line):
+            lines[index] = f"{key} = {value}"
+            return "\n".join(lines) + "\n"
+    if at is None:
+        lines += [f"[{section}]"]
+        at = len(lines)
+    lines.insert(at, f"{key} = {value}")
+    return "\n".join(lines) + "\n"
+
+
+def difference(current, wanted):
+    """``{section.keyword: {old, new}}`` of the wanted keywords that are not so. What is not wanted is left alone."""
+    changes = {}
+    for section, keywords in wanted.items():
+        for key, value in keywords.items():
+            old = (current or {}).get(section, {}).get(key)
+            if old != value:
+                changes[f"{section}.{key}"] = {"old": old, "new": value}
+    return changes
+
+
+def surplus(current, wanted):
+    """Keywords that the object has and nobody asked for, except its identity and the data of its keys."""
+    return [
+        f"{section}.{key}"
+        for section, keywords in (current or {}).items()
+        for key in keywords
+        if section != "data"
+        and (section, key) != ("DEFAULT", "id")
+        and key not in wanted.get(section, {})
+    ]
+
+
+def key_bytes(value):
+    """The content of a key of a cfg object, from its value in the file (the same notation in both agents)."""
+    if value.startswith("literal:"):
+        return value[8:].encode()
+    if value.startswith("base64:"):
+        try:
+            return base64.urlsafe_b64decode("".join(value[7:].split()))
+        except (binascii.Error, ValueError) as error:
+            raise CommandExecutionError(f"a key's value is damaged: {error}") from None
+    if value.startswith("crypt:"):
+        raise CommandExecutionError("the key is encrypted: only the agent can decode it")
+    return value.encode()
+
+
+# --- Cluster status ----------------------------------------------------------------------------------------------------------------------
+
+
+def _load(text, what):
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise CommandExecutionError(f"{what} is not whole JSON ({error})") from None
+
+
+class _Reader:
+    """Steps into a document and knows where it is, so that what is missing or strange can be named."""
+
+    def __init__(self, data, where):
+        self.data, self.where = data, where
+        if not isinstance(data, dict):
+            raise CommandExecutionError(f"{where} is not an object in the agent's answer")
+
+    def _wrong(self, key, value):
+        raise CommandExecutionError(
+            f"{self.where}.{key} is {value!r} in the agent's answer, which is not understood"
+        )
+
+    def into(self, key, optional=False):
+        value = self.data.get(key)
+        if value is None and optional:
+            value = {}
+        if not isinstance(value, dict):
+            self._wrong(key, value)
+        return _Reader(value, f"{self.where}.{key}")
+
+    def each(self):
+        return [(key, _Reader(value, f"{self.where}.{key}")) for key, value in self.data.items()]
+
+    def text(self, key, default=...):
+        value = self.data.get(key, default)
+        if value is not default and not isinstance(value, str):
+            if value is None and default is not ...:
+                return default
+            self._wrong(key, value)
+        if value is ...:
+            self._wrong(key, None)
+        return value
+
+    def pick(self, key, table, default=...):
+        value = self.data.get(key, default)
+        try:
+            return table[value]
+        except (KeyError, TypeError):
+            return self._wrong(key, None if value is ... else value)
+
+    def status(self, key, default=...):
+        value = self.data.get(key, default)
+        if value not in _WORDS:
+            self._wrong(key, None if value is ... else value)
+        return value
+
+    def flag(self, key):
+        value = self.data.get(key, False)
+        if value not in (True, False):
+            self._wrong(key, value)
+        return bool(value)
+
+    def epoch(self, key):
+        value = self.data.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self._wrong(key, value)
+        return value > 0
+
+    def moment(self, key):
+        value = self.text(key)
+        if not re.match(r"\d{4}-\d\d-\d\dT", value):
+            self._wrong(key, value)
+        return value != _NEVER
+
+    def names(self, key):
+        value = self.data.get(key)
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            self._wrong(key, value)
+        return value
+
+
+def parse_status(text, major):
+    """The answer of ``om daemon status`` (2.1) or ``om cluster status`` (3) in the one shape of ``opensvc.cluster_status``."""
+    data = _load(text, "the agent's cluster status")
+    return (_status_2 if major < 3 else _status_3)(_Reader(data, "status"))
+
+
+def _expectation(value):
+    return None if value in _NOTHING else value
+
+
+def _status_2(status):
+    monitor, cluster = status.into("monitor"), status.into("cluster")
+    answer = {
+        "cluster": {
+            "name": cluster.text("name"),
+            "id": cluster.text("id"),
+            "nodes": cluster.names("nodes"),
+        },
+        "nodes": {},
+        "heartbeats": {},
+        "objects": {},
+    }
+    for key in status.data:
+        match = re.fullmatch(r"(hb#[^.]+)\.(rx|tx)", key)
+        if match:
+            _heartbeat(answer, *match.groups(), status.into(key))
+    for path, aggregate in monitor.into("services").each():
+        if path != "cluster":
+            answer["objects"][path] = _object(aggregate, aggregate.data.get("placement", "n/a"))
+    for node, known in monitor.into("nodes").each():
+        answer["nodes"][node] = {
+            "state": known.into("monitor").text("status"),
+            "frozen": known.epoch("frozen"),
+            "agent": known.text("agent"),
+        }
+        services = known.into("services")
+        for path in services.into("config", optional=True).data:
+            if path != "cluster":
+                answer["objects"].setdefault(path, _object(_Reader({}, path), "n/a"))
+        for path, instance in services.into("status", optional=True).each():
+            if path != "cluster" and instance.data:
+                answer["objects"].setdefault(path, _object(_Reader({}, path), "n/a"))
+                answer["objects"][path]["instances"][node] = _instance_2(instance)
+    return answer
+
+
+def _heartbeat(answer, name, way, stream):
+    """A peer beats when it is heard and reached: with one way only the two sides would not agree on who is there."""
+    known = answer["heartbeats"].setdefault(name, {"rx": "missing", "tx": "missing", "peers": {}})
+    known[way] = stream.text("state")
+    for peer, seen in stream.into("peers").each():
+        if not seen.data:
+            continue  # agent 2.1 lists the node itself, with nothing
+        beating = seen.data.get("beating", seen.data.get("is_beating"))
+        if beating not in (True, False):
+            raise CommandExecutionError(f"{seen.where} does not say whether it beats")
+        entry = known["peers"].setdefault(peer, {"beating": True})
+        entry["beating"] = entry["beating"] and bool(beating)
+
+
+def _object(aggregate, placement):
+    return {
+        "avail": aggregate.status("avail", "n/a"),
+        "overall": aggregate.status("overall", "n/a"),
+        "provisioned": aggregate.pick("provisioned", _TRUTH, None),
+        "frozen": aggregate.pick("frozen", _FROZEN, None),
+        "placement": placement,
+        "instances": {},
+    }
+
+
+def _instance_2(instance):
+    monitor = instance.into("monitor", optional=True)
+    # The agent's cfg, sec and usr objects have a monitor and nothing to be available.
+    actor = "avail" in instance.data
+    return {
+        "avail": instance.status("avail", "n/a"),
+        "overall": instance.status("overall", "n/a"),
+        "optional": instance.status("optional", "n/a"),
+        "frozen": instance.epoch("frozen") if actor else False,
+        "provisioned": instance.pick("provisioned", _TRUTH, None),
+        "state": monitor.text("status", "unknown"),
+        "global_expect": _expectation(monitor.text("global_expect", None)),
+        "local_expect": _expectation(monitor.text("local_expect", None)),
+        "leader": monitor.text("placement", "") == "leader",
+        "resources": {
+            rid: _resource(
+                resource,
+                resource.into("provisioned", optional=True).data.get("state"),
+                resource.data.get("log", []),
+            )
+            for rid, resource in instance.into("resources", optional=True).each()
+        },
+    }
+
+
+def _resource(resource, provisioned, log):
+    truth = _TRUTH.get(provisioned) if not isinstance(provisioned, list | dict) else "?"
+    if truth not in (True, False, "n/a", "mixed"):
+        raise CommandExecutionError(f"{resource.where}.provisioned is {provisioned!r}")
+    if not isinstance(log, list) or not all(isinstance(line, str) for line in log):
+        raise CommandExecutionError(f"{resource.where}.log is {log!r}")
+    return {
+        "status": resource.status("status"),
+        "type": resource.text("type"),
+        "label": resource.text("label", ""),
+        "disable": resource.flag("disable"),
+        "optional": resource.flag("optional"),
+        "standby": resource.flag("standby"),
+        "subset": resource.text("subset", None),
+        "provisioned": truth if isinstance(truth, bool) else None,
+        "log": list(log),
+    }
+
+
+def _status_3(status):
+    cluster = status.into("cluster")
+    config = cluster.into("config")
+    answer = {
+        "cluster": {
+            "name": config.text("name"),
+            "id": config.text("id"),
+            "nodes": config.names("nodes"),
+        },
+        "nodes": {},
+        "heartbeats": {},
+        "objects": {},
+    }
+    for path, aggregate in cluster.into("object").each():
+        answer["objects"][path] = _object(aggregate, aggregate.text("placement_state", "n/a"))
+    # The node that answers is the only one whose streams are its own view; the answer does not say which it is, so a peer beats when every node
+    # that knows of it hears it.
+    for node, known in cluster.into("node").each():
+        state = known.into("status")
+        answer["nodes"][node] = {
+            "state": known.into("monitor").text("state"),
+            "frozen": state.moment("frozen_at"),
+            "agent": state.text("agent"),
+        }
+        streams = known.into("daemon").into("heartbeat").data.get("streams")
+        if not isinstance(streams, list):
+            raise CommandExecutionError(f"{known.where}.daemon.heartbeat.streams is {streams!r}")
+        for entry in streams:
+            stream = _Reader(entry, f"{known.where}.daemon.heartbeat.streams")
+            match = re.fullmatch(r"(hb#[^.]+)\.(rx|tx)", stream.text("id"))
+            if not match:
+                raise CommandExecutionError(f"{stream.where} has no heartbeat's id")
+            _heartbeat(answer, *match.groups(), stream)
+        for path, instance in known.into("instance").each():
+            if "status" not in instance.data:
+                continue
+            if path not in answer["objects"]:
+                raise CommandExecutionError(f"{instance.where} is of an object that is not listed")
+            answer["objects"][path]["instances"][node] = _instance_3(instance)
+    return answer
+
+
+def _instance_3(instance):
+    status, monitor = instance.into("status"), instance.into("monitor")
+    wish = _expectation(monitor.text("global_expect", None))
+    if wish == "placed@":
+        wish += ",".join(
+            monitor.into("global_expect_options", optional=True).data.get("destination") or []
+        )
+    return {
+        "avail": status.status("avail"),
+        "overall": status.status("overall"),
+        "optional": status.status("optional", "n/a"),
+        "frozen": status.moment("frozen_at"),
+        "provisioned": status.pick("provisioned", _TRUTH),
+        "state": monitor.text("state"),
+        "global_expect": wish,
+        "local_expect": _expectation(monitor.text("local_expect", None)),
+        "leader": monitor.flag("is_leader"),
+        "resources": {
+            rid: _resource(
+                resource,
+                resource.into("provisioned", optional=True).data.get("state"),
+                _log_3(resource),
+            )
+            for rid, resource in status.into("resources", optional=True).each()
+        },
+    }
+
+
+def _log_3(resource):
+    lines = resource.data.get("log") or []
+    if not isinstance(lines, list):
+        raise CommandExecutionError(f"{resource.where}.log is {lines!r}")
+    return [
+        "{}: {}".format(line.text("level"), line.text("message"))
+        for line in (_Reader(item, f"{resource.where}.log") for item in lines)
+    ]
+
+
+def parse_schedule(text, major, node):
+    """The agent's plan for the node: a list of ``{rid, action, schedule, last_run, next_run}``, times in seconds since 1970 or None."""
+    data = _load(text, "the agent's schedule")
+    if major >= 3:
+        data = data.get("items") if isinstance(data, dict) else None
+    if not isinstance(data, list):
+        raise CommandExecutionError("the agent's schedule is not a list")
+    plan = []
+    for item in data:
+        entry = _Reader(item, "schedule")
+        if major >= 3:
+            if entry.into("meta").text("node") != node:
+                continue
+            entry = entry.into("data")
+            keyword, last, after = entry.text("key"), "last_run_at", "next_run_at"
+            times = [_seconds(entry, last), _seconds(entry, after)]
+        else:
+            keyword = entry.text("config_parameter")
+            times = [entry.data.get("last_run"), entry.data.get("next_run")]
+            if not all(
+                moment is None or isinstance(moment, int | float) and not isinstance(moment, bool)
+                for moment in times
+            ):
+                raise CommandExecutionError(f"schedule of {keyword} has times {times!r}")
+        section = keyword.rsplit(".", 1)[0] if "." in keyword else "DEFAULT"
+        plan.append(
+            {
+                "rid": section if "#" in section else None,
+                "action": entry.text("action"),
+                "schedule": entry.text("schedule" if major >= 3 else "schedule_definition"),
+                "last_run": times[0],
+                "next_run": times[1],
+            }
+        )
+    return plan
+
+
+def _seconds(entry, key):
+    import datetime
+
+    if not entry.moment(key):
+        return None
+    stamp = re.sub(r"(\.\d{6})\d*", r"\1", entry.text(key)).replace("Z", "+00:00")
+    try:
+        return datetime.datetime.fromisoformat(stamp).timestamp()
+    except ValueError:
+        raise CommandExecutionError(f"{entry.where}.{key} is {stamp!r}, no time") from None
+
+
+# --- Conditions: has the world got there, and can it still? -------------------------------------------------------------------------------------
+
+# The failures after which the agent gives the goal up (ABORT_STATES in the daemon's monitor of 2.1).
+_DEAD = {
+    "placed": ("start failed", "stop failed", "place failed", "shutdown failed"),
+    "started": ("start failed", "place failed"),
+    "stopped": ("stop failed", "shutdown failed"),
+    "provisioned": ("provision failed", "start failed"),
+    "thawed": ("thaw failed", "unfreeze failed"),
+    "frozen": ("freeze failed",),
+    "gone": ("delete failed", "purge failed", "unprovision failed", "stop failed"),
+    "settled": (),
+    "cleared": (),
+    "healthy": ("start failed", "stop failed", "provision failed", "place failed"),
+    "resources_up": (),
+    "resources_provisioned": (),
+    "resources_enabled": (),
+}
+_STOPPED = ("down", "stdby up", "stdby down", "n/a")
+
+
+def active(status):
+    """The nodes on which the object is up."""
+    return [node for node, one in status["instances"].items() if one["avail"] == "up"]
+
+
+def summary(status):
+    """One line for people: what the object and each instance is and is doing."""
+    if status is None:
+        return "there is no such object"
+    parts = [f"{status['avail']}"]
+    for node, one in sorted(status["instances"].items()):
+        text = f"{node} {one['avail']}, {one['state']}"
+        if one["frozen"]:
+            text += ", frozen"
+        if one["global_expect"]:
+            text += f", wants {one['global_expect']}"
+        parts.append(text)
+    return "; ".join(parts)
+
+
+def troubles(status, node=None):
+    """What resources complain of, as ``node rid: text``: the reason behind a failed state, where the agent knows it."""
+    found = []
+    for name, one in sorted(status["instances"].items()):
+        if node not in (None, name):
+            continue
+        for rid, resource in sorted(one["resources"].items()):
+            if resource["disable"]:
+                continue
+            lines = [line for line in resource["log"] if line.startswith(("warn", "err"))]
+            if lines or resource["status"] in ("warn", "undef"):
+                found.append(
+                    f"{name} {rid} is {resource['status']}: {'; '.join(lines)}".rstrip(": ")
+                )
+    return found
+
+
+def _failed(status, states):
+    return [
+        f"the instance on {node} is '{one['state']}'"
+        for node, one in sorted(status["instances"].items())
+        if one["state"] in states
+    ]
+
+
+def _quiet(status):
+    return all(
+        one["state"] == "idle" and not one["global_expect"] for one in status["instances"].values()
+    )
+
+
+def verdict(condition, status, node=None, rids=None, nodes=None):
+    """
+    Whether ``condition`` holds: ``{"done": bool, "dead": why it cannot come true or None, "quiet": nothing is under way, "value": …, "seen": str}``.
+
+    ``node`` is the target of placed and the node of resources_up and resources_provisioned; ``nodes`` are those of which an answer is wanted.
+    """
+    if condition not in _DEAD:
+        raise SaltInvocationError(
+            f"condition {condition!r} is not known; there are {', '.join(sorted(_DEAD))}"
+        )
+    answer = {"done": False, "dead": None, "quiet": True, "seen": summary(status), "value": None}
+    if status is None:
+        if condition == "gone":
+            answer.update(done=True, value="absent")
+        else:
+            answer["dead"] = "the object does not exist"
+        return answer
+    answer["quiet"] = _quiet(status)
+    silent = sorted(set(nodes or ()) - set(status["instances"]))
+    if silent and condition in ("provisioned", "healthy", "resources_enabled"):
+        answer["seen"] += f"; no instance is known on {', '.join(silent)}"
+    done, answer["value"] = _HOLDS[condition](status, node, rids or [])
+    answer["done"] = bool(
+        done and not (silent and condition in ("provisioned", "healthy", "resources_enabled"))
+    )
+    if not answer["done"]:
+        dead = _failed(status, _DEAD[condition])
+        if dead:
+            answer["dead"] = "; ".join(dead + troubles(status))
+        elif condition == "healthy":
+            answer["seen"] = "; ".join([answer["seen"], *troubles(status)])
+    return answer
+
+
+def _placed(status, node, _rids):
+    where = active(status)
+    return where == [node] and _quiet(status), where[0] if len(where) == 1 else where or None
+
+
+def _provisioned(status, _node, _rids):
+    return status["provisioned"] is True and _quiet(status), status["provisioned"]
+
+
+def _started(status, _node, _rids):
+    return status["avail"] == "up" and _quiet(status), status["avail"]
+
+
+def _stopped(status, _node, _rids):
+    down = all(one["avail"] in _STOPPED for one in status["instances"].values())
+    return down and _quiet(status), status["avail"]
+
+
+def _frozen(wanted):
+    def holds(status, _node, _rids):
+        return status["frozen"] == wanted, status["frozen"]
+
+    return holds
+
+
+def _states(status):
+    return {node: one["state"] for node, one in sorted(status["instances"].items())}
+
+
+def _settled(status, _node, _rids):
+    """Nothing is under way; an instance that has failed is not under way any more."""
+    return all(
+        (one["state"] == "idle" or "failed" in one["state"]) and not one["global_expect"]
+        for one in status["instances"].values()
+    ), _states(status)
+
+
+def _cleared(status, _node, _rids):
+    return not any("failed" in state for state in _states(status).values()), _states(status)
+
+
+def _healthy(status, _node, _rids):
+    good = all(
+        one["avail"] in ("up", "stdby up", "n/a", "down") and one["overall"] != "warn"
+        for one in status["instances"].values()
+    )
+    return (
+        good
+        and status["avail"] == "up"
+        and status["overall"] == "up"
+        and status["frozen"] == "thawed"
+        and len(active(status)) == 1
+        and _quiet(status)
+    ), status["overall"]
+
+
+def _of_resources(key, good):
+    def holds(status, node, rids):
+        known = status["instances"].get(node, {"resources": {}})["resources"]
+        value = {rid: known.get(rid, {}).get(key) for rid in rids}
+        return bool(rids) and all(one in good for one in value.values()), value
+
+    return holds
+
+
+def _resources_enabled(status, _node, rids):
+    value = {
+        rid: all(
+            rid in one["resources"] and not one["resources"][rid]["disable"]
+            for one in status["instances"].values()
+        )
+        for rid in rids
+    }
+    return bool(value) and all(value.values()), value
+
+
+_HOLDS = {
+    "placed": _placed,
+    "started": _started,
+    "stopped": _stopped,
+    "provisioned": _provisioned,
+    "thawed": _frozen("thawed"),
+    "frozen": _frozen("frozen"),
+    "gone": lambda status, _node, _rids: (False, "present"),
+    "settled": _settled,
+    "cleared": _cleared,
+    "healthy": _healthy,
+    "resources_up": _of_resources("status", ("up", "stdby up")),
+    "resources_provisioned": _of_resources("provisioned", (True,)),
+    "resources_enabled": _resources_enabled,
+}

@@ -1,0 +1,159 @@
+"""The network and the two hosts in it."""
+
+import io
+import os
+import pathlib
+import shutil
+import subprocess
+import tarfile
+import time
+
+from . import agent
+from .base import CONTROL, HOSTS, LabError, end, run, wait
+
+SSH = (
+    "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=3 "
+    "-o ServerAliveInterval=5 -o ServerAliveCountMax=3"
+).split()
+OFFLOADS = "tx off sg off tso off gso off gro off".split()
+MEMORY = "2G"
+
+
+def network_up(lab):
+    """The lab's namespace with a front and a back network, a tap per host on each."""
+    run("ip", "netns", "add", lab.namespace)
+    lab.ip("link", "set", "lo", "up")
+    for number in (0, 1):
+        bridge = f"br{number}"
+        lab.ip("link", "add", bridge, "type", "bridge")
+        lab.ip("addr", "add", f"10.98.{number}.1/24", "dev", bridge)
+        lab.ip("link", "set", bridge, "up")
+        links = [bridge]
+        for host in HOSTS:
+            tap = f"{host}-{number}"
+            lab.ip("tuntap", "add", tap, "mode", "tap")
+            lab.ip("link", "set", tap, "master", bridge)
+            lab.ip("link", "set", tap, "up")
+            links.append(tap)
+        for link in links:
+            # With offloads on either side packets are dropped: 250 KB/s.
+            run(*lab.inside("ethtool", "-K", link, *OFFLOADS), check=False)
+
+
+def pids(lab, host):
+    """All processes of a host: the kernel is many, and killing the first leaves a running guest."""
+    words = {f"umid={host}", f"uml_dir={lab.home}/uml"}
+    found = []
+    for pid in lab.members():
+        try:
+            command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        if words <= set(command):
+            found.append(pid)
+    return found
+
+
+def prepare(lab, host, tree):
+    """The host's own files as a tar for its second disk: name, keys, agent."""
+    folder = lab.home / "hosts" / host
+    folder.mkdir(parents=True, exist_ok=True)
+    (lab.home / "uml").mkdir(exist_ok=True)
+    names = "".join(f"10.98.0.{number} {name}\n" for name, number in HOSTS.items())
+    files = {
+        "etc/hostname": (f"{host}\n", 0o644),
+        "etc/hosts": (f"127.0.0.1 localhost\n::1 localhost\n{CONTROL} control\n{names}", 0o644),
+        "etc/salt/minion_id": (host, 0o644),
+        "etc/salt/pki/minion/minion.pem": ((lab.home / "keys" / f"{host}.pem").read_text(), 0o400),
+        "etc/salt/pki/minion/minion.pub": ((lab.home / "keys" / f"{host}.pub").read_text(), 0o644),
+        "root/.ssh/authorized_keys": ((lab.home / "keys/ssh.pub").read_text(), 0o600),
+        "root/.ssh/id_ed25519": ((lab.home / "keys/ssh").read_text(), 0o600),
+        "root/.ssh/config": (
+            "Host demo1 demo2\n  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n  LogLevel ERROR\n",
+            0o600,
+        ),
+    }
+    with tarfile.open(folder / "files.tar", "w") as tar:
+        for name, (text, mode) in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.mode, entry.size, entry.mtime = mode, len(text.encode()), int(time.time())
+            tar.addfile(entry, io.BytesIO(text.encode()))
+        agent.add(tar, tree)
+
+
+def boot(lab, host, image):
+    """Start a host; its disk keeps what it had."""
+    if pids(lab, host):
+        return
+    folder = lab.home / "hosts" / host
+    number = HOSTS[host]
+    log = open(lab.logs / f"{host}.console", "ab")  # noqa: SIM115 the host writes to it for its life
+    subprocess.Popen(
+        lab.inside(
+            "linux.uml",
+            f"mem={MEMORY}",
+            f"umid={host}",
+            f"uml_dir={lab.home}/uml",
+            f"ubda={folder}/disk.cow,{image}",
+            f"ubdbr={folder}/files.tar",
+            "root=/dev/ubda",
+            "rw",
+            *(f"vec{net}:transport=tap,ifname={host}-{net},depth=128,gro=1" for net in (0, 1)),
+            "con=null",
+            "con0=null,fd:1",
+            "con1=null",
+            "ssl=null",
+            f"lab.name={host}",
+            f"lab.ip=10.98.0.{number}/24,10.98.1.{number}/24",
+        ),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        env={**os.environ, "TMPDIR": str(lab.home / "uml")},
+    )
+    log.close()
+
+
+def crash(lab, host):
+    """What a power cut does: all of a host's processes are gone at once."""
+    found = pids(lab, host)
+    if not found:
+        raise LabError(f"{host} does not run: lab boot {host}")
+    end(found, 0)
+    wait(f"{host} is gone", lambda: not pids(lab, host), 10)
+    shutil.rmtree(lab.home / "uml" / host, ignore_errors=True)
+
+
+def ssh_command(lab, host, *command):
+    return [
+        *lab.inside("ssh", "-i", lab.home / "keys/ssh", *SSH, f"root@10.98.0.{HOSTS[host]}"),
+        *command,
+    ]
+
+
+def ssh(lab, host, *command, check=True, **kwargs):
+    """Run a command line on a host as root."""
+    return run(*ssh_command(lab, host, *command), check=check, **kwargs)
+
+
+def answers(lab, host):
+    """Whether the host has started all that it starts."""
+    said = ssh(
+        lab, host, "test -e /etc/slapos-ha-lab && systemctl is-system-running || true", check=False
+    )
+    return said.stdout.strip().splitlines()[-1:] in (["running"], ["degraded"])
+
+
+def resident(lab, host):
+    """Memory in MiB that the host takes from this machine (its guest memory is one shared file)."""
+    biggest = 0
+    for pid in pids(lab, host):
+        try:
+            text = pathlib.Path(f"/proc/{pid}/status").read_text()
+        except OSError:
+            continue
+        for line in text.splitlines():
+            if line.startswith("VmRSS:"):
+                biggest = max(biggest, int(line.split()[1]) >> 10)
+    return biggest
