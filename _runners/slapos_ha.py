@@ -723,11 +723,13 @@ def _table(title, columns, rows):
     return table
 
 
-def _answer(text, good):
-    # `outputter` and `data` print as plain text; `retcode` is the only way that both the shell and an orchestration see (Salt 3006-3008).
+def _answer(title, text, good):
+    # An orchestration sees __context__, the shell sees retcode in data: both are needed (Salt 3006 to 3008, cli/run.py), and exactly these two
+    # keys make salt-run print the text as it is.
+    data = {title: text}
     if not good:
-        __context__["retcode"] = 1
-    return {"outputter": "nested", "data": text, "retcode": 0 if good else 1}
+        __context__["retcode"] = data["retcode"] = 1
+    return {"data": data, "outputter": "nested"}
 
 
 def plan(site=None):
@@ -749,7 +751,7 @@ def plan(site=None):
     try:
         here = _open(site, preflight=True)
     except _Stop as stop:
-        return _answer(f"{stop}\n{stop.remedy}", False)
+        return _answer("problems", f"{stop}\n{stop.remedy}", False)
     rows = [
         (
             number,
@@ -762,6 +764,7 @@ def plan(site=None):
         for number, step_ in enumerate(_plan(here), 1)
     ]
     return _answer(
+        here.shape["site"],
         _text(
             _table(
                 f"Plan of site {here.shape['site']} ({here.first}, {here.second})",
@@ -792,7 +795,7 @@ def status(site=None):
     try:
         here = _open(site)
     except _Stop as stop:
-        return _answer(f"{stop}\n{stop.remedy}", False)
+        return _answer("problems", f"{stop}\n{stop.remedy}", False)
     cluster, active = here.cluster(), here.active()
     nodes = []
     for node in here.nodes:
@@ -836,6 +839,7 @@ def status(site=None):
         )
     wrong = _unhealthy(here)
     return _answer(
+        here.shape["site"],
         _text(
             _table(
                 f"Site {here.shape['site']}: {here.shape['path']} on cluster {cluster['cluster']['name']}",

@@ -1,0 +1,151 @@
+"""What an operator does with the site in the lab: deploy, look, move, ask for the page."""
+
+import json
+import re
+import subprocess
+import time
+
+from . import control, hosts
+from .base import HOSTS, LabError, wait
+
+SERVICE = "slapos/svc/comp1"
+MOUNT = "/srv/comp1.slapos.svc.lab"
+
+
+def deploy(lab, report=None, **options):
+    """Run the orchestration; `report(data)` hears each step as it begins and ends. Returns its result, read from its own output."""
+    import salt.config
+    import salt.utils.event
+
+    arguments = [f"{key}={value}" for key, value in options.items()]
+    begun = time.monotonic()
+    # The master's sockets are files: the bus is heard from outside the namespace too.
+    opts = salt.config.master_config(str(lab.home / "salt/master"))
+    with (
+        salt.utils.event.get_master_event(opts, opts["sock_dir"]) as bus,
+        open(lab.logs / "deploy.json", "w+") as out,
+    ):
+        process = subprocess.Popen(
+            [
+                str(part)
+                for part in lab.inside(
+                    control.BIN / "salt-run",
+                    "-c",
+                    lab.home / "salt",
+                    "--out=json",
+                    "--out-indent=1",
+                    "state.orch",
+                    "orch.deploy",
+                    *arguments,
+                )
+            ],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+        while process.poll() is None:
+            event = bus.get_event(wait=0.3, tag="slapos_ha/", full=True)
+            if event and report and "/deploy/" in event["tag"]:
+                report(event["data"])
+        out.seek(0)
+        text = out.read()
+    return Run(process.returncode, text, time.monotonic() - begun)
+
+
+class Run:
+    """One run of the orchestration: exit code, seconds, and its states by step title in their order."""
+
+    def __init__(self, retcode, text, seconds):
+        self.retcode, self.text, self.seconds = retcode, text, seconds
+        self.states = {}
+        # Salt logs to the same terminal; the answer is the last thing that begins a line with a brace.
+        found = re.search(r"^\{$.*^\}$", text, re.M | re.S)
+        if found:
+            data = json.loads(found.group(0))
+            data = data.get("data", data)
+            for states in data.values():
+                if isinstance(states, dict):
+                    for state in sorted(states.values(), key=lambda state: state["__run_num__"]):
+                        self.states[state["__id__"]] = state
+
+    @property
+    def changed(self):
+        return [title for title, state in self.states.items() if state["changes"]]
+
+    @property
+    def failed(self):
+        return {
+            title: state["comment"]
+            for title, state in self.states.items()
+            if state["result"] is False
+        }
+
+    @property
+    def agent_seconds(self):
+        """The sum of what the agent's own commands took, which each step reports."""
+        return sum(
+            float(found.group(1))
+            for state in self.states.values()
+            if (found := re.search(r"the agent's own commands: ([0-9.]+) s", state["comment"]))
+        )
+
+
+def mounted(lab):
+    """The hosts that have the service's filesystem mounted."""
+    return [
+        host
+        for host in HOSTS
+        if hosts.pids(lab, host)
+        and hosts.ssh(
+            lab, host, f"grep -c ' {MOUNT} ' /proc/mounts || true", check=False
+        ).stdout.strip()
+        == "1"
+    ]
+
+
+def active(lab):
+    found = mounted(lab)
+    if len(found) != 1:
+        raise LabError(f"the filesystem is mounted on {found or 'no host'}")
+    return found[0]
+
+
+def page(lab):
+    """What the service answers; it is a random text made once, in the partition."""
+    said = hosts.ssh(lab, active(lab), "curl -sS --max-time 5 http://127.0.0.1:18080/", check=False)
+    text = said.stdout.strip()
+    if said.returncode or not re.fullmatch(r"[0-9a-f-]{36}", text):
+        raise LabError(f"no page: {text[-200:]}")
+    return text
+
+
+def request_page(lab):
+    """Have the page's software built and its instance started, by the service's own tasks; returns the page."""
+    control.request(lab)
+    host = active(lab)
+    for task in ("software", "addpart"):
+        hosts.ssh(lab, host, f"om {SERVICE} run --rid task#{task}")
+    return wait("the page is answered", lambda: page(lab), 180, interval=2)
+
+
+def move(lab, target):
+    """The move as an operator asks for it through Salt."""
+    said = control.salt_json(
+        lab, "salt", target, "state.single", "opensvc.placed", f"name={SERVICE}", f"node={target}"
+    )
+    state = next(iter(said[target].values()))
+    if not state["result"]:
+        raise LabError(state["comment"])
+    return state
+
+
+def in_sync(lab, host):
+    said = hosts.ssh(lab, host, "drbdadm dstate all", check=False).stdout.split()
+    return said == ["UpToDate/UpToDate"]
+
+
+def status(lab):
+    return control.salt(lab, "salt-run", "slapos_ha.status", check=False)
+
+
+def plan(lab):
+    return control.salt(lab, "salt-run", "slapos_ha.plan", check=False)
