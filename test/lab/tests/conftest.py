@@ -1,0 +1,29 @@
+"""One lab for all tests of this folder; they run in the order of their files, as a site's life goes."""
+
+import os
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from slaplab import cli  # noqa: E402 the path is set just above
+from slaplab.base import Lab  # noqa: E402
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if pathlib.Path(__file__).parent in pathlib.Path(item.path).parents:
+            item.add_marker(pytest.mark.lab)
+
+
+@pytest.fixture(scope="session")
+def lab():
+    """A fresh lab with both hosts up. LAB_KEEP=1 leaves it up afterwards, for a look."""
+    assert os.geteuid() == 0, "the lab needs root: it makes a network namespace"
+    lab = Lab()
+    cli.up(lab, fresh=True)
+    yield lab
+    if not os.environ.get("LAB_KEEP"):
+        cli.clean(lab)
+        assert not lab.exists() and not lab.home.exists()
