@@ -1,0 +1,689 @@
+"""
+re6st and SlapOS on one node: installed alike on both, registered once, prepared for the cluster to run them.
+
+Nothing here is started for good: the OpenSVC agent does that. What writes to the service's filesystem refuses to where it is not mounted.
+
+.. code-block:: yaml
+
+    re6st is installed in /opt/re6st:
+      slapos_node.environment_present:
+        - name: /opt/re6st
+        - requirements: [re6stnet==0.642, pyOpenSSL==24.2.1]
+"""
+
+import os
+import tempfile
+
+import salt.utils.files
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+__virtualname__ = "slapos_node"
+
+_ERRORS = (CommandExecutionError, SaltInvocationError)
+
+
+def __virtual__():
+    if "slapos_node.ids" in __salt__:
+        return __virtualname__
+    return False, "the execution module slapos_node is not there: salt '*' saltutil.sync_all"
+
+
+def _ret(name, comment="", result=True, changes=None):
+    return {"name": name, "result": result, "changes": changes or {}, "comment": comment}
+
+
+def _converge(name, read, act, good, would):
+    """
+    The one way of all states here: read, stop if good, stop if test, act, read again.
+
+    ``read`` returns what differs as {what: {"old", "new"}}; an empty dict is good.
+    """
+    ret = _ret(name)
+    changes, said, acting = {}, "", False
+    try:
+        changes = read()
+        if not changes:
+            ret["comment"] = good
+            return ret
+        if __opts__["test"]:
+            ret.update(result=None, changes=changes, comment=would)
+            return ret
+        acting = True
+        said = act(changes)
+        left = read()
+    except _ERRORS as error:
+        ret.update(result=False, comment=str(error))
+        if acting:
+            # What was done before the failure is done, and belongs into the report.
+            try:
+                left = read()
+            except _ERRORS:
+                left = changes
+            ret["changes"] = {key: value for key, value in changes.items() if key not in left}
+        return ret
+    ret["changes"] = {key: value for key, value in changes.items() if key not in left}
+    if left:
+        ret["result"] = False
+        ret["comment"] = "There were no errors, but this is still so: " + "; ".join(
+            f"{key} is {value['old']!r}, not {value['new']!r}" for key, value in left.items()
+        )
+    else:
+        ret["comment"] = said or good
+    return ret
+
+
+def _needs_filesystem(path, mount):
+    if not __salt__["slapos_node.on_ha_filesystem"](path, mount):
+        raise CommandExecutionError(
+            f"{mount} is not mounted on this node, and {path} has to lie on it. Run this where the service runs"
+        )
+
+
+# --- On both nodes, at any time --------------------------------------------------------------------------------------------------------------------
+
+
+def users_present(
+    name, slapsoft_id, slapuser_first_id, partition_number, software_root, instance_root
+):
+    """
+    See that SlapOS's users and groups have the site's ids, on both nodes the same. Never changes one that is there: its files would change owner.
+
+    .. code-block:: yaml
+
+        Users of SlapOS have the site's ids:
+          slapos_node.users_present:
+            - slapsoft_id: 5000
+            - slapuser_first_id: 5001
+            - partition_number: 10
+            - software_root: /srv/comp1.slapos.svc.paris/slapos/opt/slapgrid
+            - instance_root: /srv/slapgrid
+
+    slapsoft_id, slapuser_first_id
+        Ids of user and group alike; slapuser0 has the second, slapuser1 the next.
+    partition_number
+        How many slapuserN there are.
+    software_root, instance_root
+        Where their homes are.
+    """
+    wanted = (slapsoft_id, slapuser_first_id, partition_number, software_root, instance_root)
+
+    def read():
+        differences = __salt__["slapos_node.user_differences"](*wanted)
+        if differences["conflicts"]:
+            raise CommandExecutionError(
+                "The users differ from the site's, and files would change owner with a switch: "
+                + "; ".join(differences["conflicts"])
+                + ". Give the user its id (usermod -u, groupmod -g, then chown its files), or choose ids that are free on both nodes: slapos_ha:slapos:users"
+            )
+        changes = {}
+        for kind in ("groups", "users"):
+            for user in differences["missing"][kind]:
+                number = differences["wanted"][user]["id"]
+                changes[f"{kind[:-1]} {user}"] = {"old": None, "new": number}
+        return changes
+
+    def act(changes):
+        users = __salt__["slapos_node.user_differences"](*wanted)["wanted"]
+        for key in changes:
+            kind, user = key.split()
+            number = users[user]["id"]
+            if kind == "group":
+                done = __salt__["group.add"](user, gid=number)
+            else:
+                done = __salt__["user.add"](
+                    user,
+                    uid=number,
+                    gid=number,
+                    groups=[] if user == "slapsoft" else ["slapsoft"],
+                    home=users[user]["home"],
+                    createhome=False,
+                    shell="/bin/sh",
+                )
+            if not done:
+                raise CommandExecutionError(f"{kind} {user} with id {number} could not be made")
+
+    return _converge(
+        name,
+        read,
+        act,
+        f"slapsoft and {partition_number} partition users have the site's ids",
+        "users or groups would be made",
+    )
+
+
+def units_masked(name, units):
+    """
+    See that units of the distribution neither run nor start by themselves: the cluster owns what they would run. They need not exist yet: masked
+    before its package is installed, a unit is never started by it.
+
+    .. code-block:: yaml
+
+        re6st is the cluster's to run:
+          slapos_node.units_masked:
+            - units: [re6stnet.service, re6st-registry.service]
+
+    units
+        Their names, with their suffix.
+    """
+
+    def read():
+        changes = {}
+        for unit in units:
+            path = f"/etc/systemd/system/{unit}"
+            if not (os.path.islink(path) and os.readlink(path) == "/dev/null"):
+                changes[unit] = {"old": "not masked", "new": "masked"}
+        return changes
+
+    def act(changes):
+        for unit in changes:
+            for verb in ("stop", "mask"):
+                done = __salt__["cmd.run_all"](
+                    ["systemctl", verb, unit], python_shell=False, ignore_retcode=True, timeout=120
+                )
+                # 5 is systemctl's "not loaded": there is nothing to stop.
+                if done["retcode"] not in ((0, 5) if verb == "stop" else (0,)):
+                    raise CommandExecutionError(
+                        f"systemctl {verb} {unit}: {done['stderr'] or done['stdout']}"
+                    )
+
+    return _converge(name, read, act, f"{', '.join(units)}: masked", "units would be masked")
+
+
+def cron_diverted(name):
+    """
+    See that a cron file of a package is not there, and does not come with the package's next version: the cluster runs these jobs where the service is.
+
+    .. code-block:: yaml
+
+        SlapOS's cron jobs are the cluster's:
+          slapos_node.cron_diverted:
+            - name: /etc/cron.d/slapos-node
+
+    name
+        The file. On systems without dpkg it is removed.
+    """
+    # cron does not read files with a dot in their name.
+    aside = f"{name}.slapos_ha"
+    database = "/var/lib/dpkg/diversions"
+
+    def diverted():
+        if not os.path.exists(database):
+            return not os.path.exists("/usr/bin/dpkg-divert")
+        with salt.utils.files.fopen(database) as handle:
+            return f"{name}\n" in handle
+
+    def read():
+        changes = {}
+        if not diverted():
+            changes["diversion"] = {"old": None, "new": aside}
+        if os.path.lexists(name):
+            changes["file"] = {"old": name, "new": None}
+        return changes
+
+    def act(changes):
+        if "diversion" in changes:
+            args = ["dpkg-divert", "--local", "--rename", "--divert", aside, "--add", name]
+            done = __salt__["cmd.run_all"](args, python_shell=False, ignore_retcode=True)
+            if done["retcode"]:
+                raise CommandExecutionError(f"dpkg-divert {name}: {done['stderr']}")
+        if os.path.lexists(name):
+            os.remove(name)
+
+    return _converge(name, read, act, f"{name} is diverted", f"{name} would be diverted")
+
+
+def environment_present(
+    name, requirements, find_links="", no_index=False, hashes=None, python="/usr/bin/python3"
+):
+    """
+    See that a Python environment holds packages of given versions. When it does no process is started.
+
+    .. code-block:: yaml
+
+        re6st is installed in /opt/re6st:
+          slapos_node.environment_present:
+            - name: /opt/re6st
+            - requirements: [re6stnet==0.642, pyOpenSSL==24.2.1, cryptography==43.0.3]
+            - find_links: /usr/share/wheels
+            - no_index: true
+
+    name
+        The environment's folder. Users of SlapOS's build run its interpreter: the path has to be readable for everybody.
+    requirements
+        A list of ``name==version``. With hashes, of everything that is to be installed.
+    find_links
+        A folder or an address with wheels, or empty.
+    no_index
+        Ask no package index: what is not in find_links is missing.
+    hashes
+        ``{name: ["sha256:HEX", ...]}``; what does not match is not installed. Empty: not checked.
+    python
+        The interpreter that the environment is made of.
+    """
+    program = os.path.join(name, "bin", "python")
+
+    def read():
+        changes = __salt__["slapos_node.missing_requirements"](name, requirements)
+        if not os.path.exists(program):
+            changes["environment"] = {"old": None, "new": name}
+        return changes
+
+    def run(args, what):
+        done = __salt__["cmd.run_all"](
+            args,
+            python_shell=False,
+            ignore_retcode=True,
+            umask="022",
+            timeout=1800,
+            env={"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"},
+        )
+        if done["retcode"]:
+            lines = (done["stderr"] or done["stdout"]).strip().splitlines()
+            errors = [line for line in lines if "ERROR" in line or "error:" in line] or lines
+            raise CommandExecutionError(f"{what} failed: {' / '.join(errors[-3:])}")
+
+    def act(changes):
+        if "environment" in changes:
+            # python3-venv may be missing: then the error of `venv` names the package to install.
+            run([python, "-m", "venv", "--clear", name], f"making the environment {name}")
+        lines = []
+        for requirement in requirements:
+            package = requirement.partition("==")[0]
+            digests = (hashes or {}).get(package, [])
+            lines.append(" ".join([requirement, *(f"--hash={digest}" for digest in digests)]))
+        with tempfile.TemporaryDirectory(prefix="slapos_ha-") as folder:
+            path = os.path.join(folder, "requirements.txt")
+            with salt.utils.files.fopen(path, "w") as handle:
+                handle.write("\n".join(lines) + "\n")
+            args = [program, "-m", "pip", "install", "--quiet", "-r", path]
+            args += ["--require-hashes"] if hashes else []
+            args += ["--no-index"] if no_index else []
+            args += ["--find-links", find_links] if find_links else []
+            run(args, f"installing {', '.join(requirements)} into {name}")
+
+    return _converge(
+        name,
+        read,
+        act,
+        f"{name} has {', '.join(requirements)}",
+        f"packages would be installed into {name}",
+    )
+
+
+def programs_present(name, programs, path=""):
+    """
+    See that programs are there which somebody else installs.
+
+    .. code-block:: yaml
+
+        What re6st runs is there:
+          slapos_node.programs_present:
+            - programs: [re6stnet, openvpn, babeld, ip, openssl]
+            - path: /opt/re6st/bin
+
+    programs
+        Names to look up.
+    path
+        Folders to look in before the system's, separated by colons.
+    """
+    missing = __salt__["slapos_node.missing_programs"](programs, path)
+    if missing:
+        # In test mode a package that an earlier state would install is missing too.
+        return _ret(
+            name,
+            f"{', '.join(missing)} missing: install it, or give its folder in the pillar (install:path)",
+            None if __opts__["test"] else False,
+        )
+    return _ret(name, f"{', '.join(programs)} found")
+
+
+# --- Where the service runs ---------------------------------------------------------------------------------------------------------------------
+
+
+def re6st_registered(name, mount, token_pillar, registry, fingerprint, title, location=""):
+    """
+    See that this service has its re6st certificate. Registers when there is none, never twice: another token is another prefix.
+
+    .. code-block:: yaml
+
+        re6st is registered:
+          slapos_node.re6st_registered:
+            - name: /etc/re6stnet
+            - mount: /srv/comp1.slapos.svc.paris
+            - token_pillar: slapos_ha:re6st:token
+            - registry: http://192.0.2.1:9201
+            - fingerprint: sha256:41f2...
+            - title: comp1
+
+    name
+        The folder of certificate and configuration, a bind mount of the service's filesystem.
+    mount
+        Where that filesystem is mounted; elsewhere nothing is registered.
+    token_pillar
+        The pillar key of the token.
+    registry, fingerprint, title, location
+        See ``slapos_node.re6st_register``.
+    """
+
+    def read():
+        _needs_filesystem(name, mount)
+        if __salt__["slapos_node.re6st_registered"](name):
+            return {}
+        return {"certificate": {"old": None, "new": f"{name}/cert.crt from {registry}"}}
+
+    def act(changes):
+        # A wrong address or fingerprint is told before the token, which works once, is on its way.
+        __salt__["slapos_node.registry_check"](registry, fingerprint)
+        return __salt__["slapos_node.re6st_register"](
+            token_pillar, registry, fingerprint, title, location, name
+        )
+
+    return _converge(
+        name, read, act, f"{name} holds a certificate", f"{title} would be registered at {registry}"
+    )
+
+
+def re6st_configured(name, mount, registry, options, location=""):
+    """
+    See that re6stnet.conf has the site's options, and that its log, which holds the mesh's key, is root's alone. What it does not name stays. A running
+    daemon keeps its options until its next start.
+
+    .. code-block:: yaml
+
+        re6st is configured:
+          slapos_node.re6st_configured:
+            - name: /etc/re6stnet
+            - mount: /srv/comp1.slapos.svc.paris
+            - registry: http://192.0.2.1:9201
+            - options: [run /run/re6stnet, ip any, hello 15]
+
+    name
+        The folder of re6stnet.conf, a bind mount of the service's filesystem.
+    mount
+        Where that filesystem is mounted.
+    registry
+        The registry's address.
+    options
+        Lines of re6stnet.conf. A line of the same option is replaced.
+    location
+        Country and continent such as ``FR,EU``, or empty.
+    """
+    path = os.path.join(name, "re6stnet.conf")
+    lines = [f"registry {registry}", "ca ca.crt", "cert cert.crt", "key cert.key"]
+    lines += [f"country {location.split(',')[0]}"] if location else []
+    lines += options
+    private = ("/var/log/re6stnet", "/var/lib/re6stnet")
+
+    def current():
+        if not os.path.exists(path):
+            return ""
+        with salt.utils.files.fopen(path) as handle:
+            return handle.read()
+
+    def read():
+        _needs_filesystem(name, mount)
+        changes = {}
+        old = current()
+        new = __salt__["slapos_node.merge_conf"](old, lines)
+        if old != new:
+            gone = [line for line in old.splitlines() if line not in new.splitlines()]
+            come = [line for line in new.splitlines() if line not in old.splitlines()]
+            changes[path] = {"old": gone, "new": come}
+        for folder in private:
+            mode = f"{os.stat(folder).st_mode & 0o777:o}" if os.path.isdir(folder) else None
+            if mode != "700":
+                changes[folder] = {"old": mode, "new": "700"}
+        return changes
+
+    def act(changes):
+        for folder in private:
+            os.makedirs(folder, exist_ok=True)
+            os.chmod(folder, 0o700)
+        if path in changes:
+            _replace(path, __salt__["slapos_node.merge_conf"](current(), lines))
+
+    ret = _converge(name, read, act, f"{path} has the site's options", f"{path} would be changed")
+    if ret["result"] and path in ret["changes"]:
+        ret["comment"] += "; a running daemon keeps its own until its next start"
+    return ret
+
+
+def _replace(path, text):
+    """Write a file at once: a crash leaves the old or the new one."""
+    mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o644
+    with salt.utils.files.fopen(path + ".new", "w") as handle:
+        handle.write(text)
+        os.fchmod(handle.fileno(), mode)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(path + ".new", path)
+
+
+def re6st_valid(name, mount):
+    """
+    See that re6stnet accepts its configuration, key and certificates. Starts nothing, changes nothing.
+
+    .. code-block:: yaml
+
+        re6st accepts its configuration:
+          slapos_node.re6st_valid:
+            - name: /etc/re6stnet
+            - mount: /srv/comp1.slapos.svc.paris
+
+    name
+        The folder of re6stnet.conf.
+    mount
+        Where the service's filesystem is mounted.
+    """
+    try:
+        _needs_filesystem(name, mount)
+        if __opts__["test"] and not __salt__["slapos_node.re6st_registered"](name):
+            return _ret(name, "would be tried once it is registered", None)
+        __salt__["slapos_node.re6st_verify"](name)
+    except _ERRORS as error:
+        return _ret(name, str(error), False)
+    return _ret(name, f"re6stnet accepts {name}")
+
+
+def slapos_registered(
+    name, mount, token_pillar, master_url, web_master_url, computer_name, interface,
+    partition_number, ipv4_local_network, software_root, instance_root,
+):  # fmt: skip
+    """
+    See that this service is a computer of a SlapOS master. Registers when it is none, never twice: that would be another computer.
+
+    .. code-block:: yaml
+
+        SlapOS is registered:
+          slapos_node.slapos_registered:
+            - name: /etc/opt/slapos/slapos.cfg
+            - mount: /srv/comp1.slapos.svc.paris
+            - token_pillar: slapos_ha:slapos:token
+            - master_url: https://slap.example.com/
+            - web_master_url: https://panel.example.com
+            - computer_name: comp1
+            - interface: lo
+            - partition_number: 10
+            - ipv4_local_network: 10.0.0.0/16
+            - software_root: /srv/comp1.slapos.svc.paris/slapos/opt/slapgrid
+            - instance_root: /srv/slapgrid
+
+    name
+        The path of slapos.cfg, below /etc/opt, which is a bind mount of the service's filesystem.
+    mount
+        Where that filesystem is mounted; elsewhere nothing is registered.
+    token_pillar
+        The pillar key of the token.
+    master_url, web_master_url, computer_name, interface, partition_number, ipv4_local_network, software_root, instance_root
+        See ``slapos_node.slapos_register``.
+    """
+
+    def read():
+        _needs_filesystem("/etc/opt", mount)
+        _needs_filesystem(instance_root, mount)
+        if __salt__["slapos_node.slapos_registered"](name):
+            return {}
+        return {"computer": {"old": None, "new": f"{computer_name} at {web_master_url}"}}
+
+    def act(changes):
+        computer = __salt__["slapos_node.slapos_register"](
+            token_pillar, master_url, web_master_url, computer_name, interface, partition_number,
+            ipv4_local_network, software_root, instance_root, name,
+        )  # fmt: skip
+        return f"registered as {computer}"
+
+    return _converge(
+        name,
+        read,
+        act,
+        f"{name} and the certificate that it names are there",
+        f"{computer_name} would be registered at {web_master_url}",
+    )
+
+
+def slapos_configured(name, mount, values, absent=()):
+    """
+    See that slapos.cfg has the site's values: what has to follow the service lies on its filesystem, what belongs to a node below /run. What it does not
+    name stays.
+
+    .. code-block:: yaml
+
+        SlapOS is configured:
+          slapos_node.slapos_configured:
+            - name: /etc/opt/slapos/slapos.cfg
+            - mount: /srv/comp1.slapos.svc.paris
+            - values:
+                slapformat: {computer_xml: /srv/comp1.slapos.svc.paris/slapos/slapos.xml}
+            - absent: [networkcache]
+
+    name
+        The path of slapos.cfg, below /etc/opt, which is a bind mount of the service's filesystem.
+    mount
+        Where that filesystem is mounted.
+    values
+        ``{section: {key: value}}``.
+    absent
+        Sections that go.
+    """
+
+    def current():
+        with salt.utils.files.fopen(name) as handle:
+            return handle.read()
+
+    def read():
+        _needs_filesystem("/etc/opt", mount)
+        if not os.path.exists(name):
+            if __opts__["test"]:
+                return {name: {"old": None, "new": values}}
+            raise CommandExecutionError(f"{name} is not there: SlapOS is not registered")
+        have = __salt__["slapos_node.read_cfg"](name)
+        changes = {}
+        for section, keys in values.items():
+            for key, value in keys.items():
+                old = have.get(section, {}).get(key)
+                if old != str(value):
+                    changes[f"{section}:{key}"] = {"old": old, "new": str(value)}
+        for section in absent:
+            if section in have:
+                changes[section] = {"old": sorted(have[section]), "new": None}
+        return changes
+
+    def act(changes):
+        _replace(name, __salt__["slapos_node.merge_cfg"](current(), values, absent))
+
+    return _converge(name, read, act, f"{name} has the site's values", f"{name} would be changed")
+
+
+def slapos_formatted(name, mount, timeout=900):
+    """
+    See that this node's partitions have their folders, owners and addresses. The master need not answer.
+
+    .. code-block:: yaml
+
+        SlapOS's partitions are formatted:
+          slapos_node.slapos_formatted:
+            - name: /srv/slapgrid
+            - mount: /srv/comp1.slapos.svc.paris
+
+    name
+        The folder of the partitions, a bind mount of the service's filesystem.
+    mount
+        Where that filesystem is mounted.
+    timeout
+        Seconds. The first time, each partition takes about four.
+    """
+    notes = []
+
+    def read():
+        _needs_filesystem(name, mount)
+        wrong = __salt__["slapos_node.partitions"]()
+        return {"partitions": {"old": wrong, "new": "formatted"}} if wrong else {}
+
+    def act(changes):
+        code = __salt__["slapos_node.slapos_node"](
+            "format", ["--now", "--alter_user=True"], [0, 2], timeout
+        )
+        if code == 2:
+            notes.append("the master could not be told: it cannot be reached")
+
+    ret = _converge(
+        name, read, act, "the partitions are formatted", "the partitions would be formatted"
+    )
+    ret["comment"] = "; ".join([ret["comment"], *notes])
+    return ret
+
+
+def slapos_proven(name, mount, cluster_runs_it=False, timeout=900):
+    """
+    See that SlapOS has run on this service's filesystem: releases built, partitions deployed, supervisord's watchdog RUNNING. As long as the cluster does
+    not run it (app#1 disabled) it is stopped again, or the filesystem could not leave this node.
+
+    .. code-block:: yaml
+
+        SlapOS has run once:
+          slapos_node.slapos_proven:
+            - name: /srv/slapgrid
+            - mount: /srv/comp1.slapos.svc.paris
+            - cluster_runs_it: false
+
+    name
+        The folder of the partitions, a bind mount of the service's filesystem.
+    mount
+        Where that filesystem is mounted.
+    cluster_runs_it
+        The agent's application for SlapOS is enabled: what runs is left alone.
+    timeout
+        Seconds for each of the two runs.
+    """
+    notes = []
+
+    def read():
+        _needs_filesystem(name, mount)
+        # supervisord writes it in its first second, and it moves with the data: on the second node it is there too.
+        ran = os.path.exists(os.path.join(name, "var", "log", "supervisord.log"))
+        if not ran:
+            return {"first run": {"old": None, "new": "done, with the watchdog RUNNING"}}
+        code = 1 if cluster_runs_it else __salt__["slapos_node.launch"]("slapos", "status")["code"]
+        return {} if code == 1 else {"running": {"old": True, "new": False}}
+
+    def act(changes):
+        if "first run" in changes:
+            for action, good in (("software", [0, 10]), ("instance", [0, 3, 10])):
+                code = __salt__["slapos_node.slapos_node"](action, ["--now"], good, timeout)
+                if code == 3:
+                    notes.append("the master cannot be reached")
+            __salt__["slapos_node.launch"]("slapos", "start")
+            state = __salt__["slapos_node.launch"]("slapos", "status")
+            if state["code"]:
+                raise CommandExecutionError(
+                    f"SlapOS ran, but is not well: {'; '.join(state['warnings'])}"
+                )
+            notes.append("SlapOS ran with its watchdog RUNNING")
+        if not cluster_runs_it:
+            __salt__["slapos_node.launch"]("slapos", "stop")
+            notes.append("stopped for the cluster to start it")
+        return "; ".join(notes)
+
+    return _converge(
+        name, read, act, "SlapOS has run on this filesystem", "SlapOS would be run, and stopped"
+    )

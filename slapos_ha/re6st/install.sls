@@ -1,0 +1,46 @@
+# re6st's software, without anything running: the distribution's units are masked before the package that brings them.
+{%- from "slapos_ha/map.jinja" import site with context %}
+{%- set install = site.re6st.install %}
+{%- set path = (install.path + [install.prefix ~ '/bin']) | join(':') %}
+Units of re6st are the cluster's to run:
+  slapos_node.units_masked:
+    - units: [re6stnet.service, re6st-registry.service]
+
+{%- if install.method == 'pip' %}
+
+Packages that re6st needs are installed:
+  pkg.installed:
+    - pkgs: [openvpn, openssl, iproute2, python3-venv]
+    # Looking for the programs costs no process, asking the package manager does.
+    - unless:
+      - fun: slapos_node.have_programs
+        args: [[openvpn, openssl, ip, '/usr/lib/python3*/ensurepip']]
+    - require:
+      - slapos_node: Units of re6st are the cluster's to run
+
+re6st is installed in {{ install.prefix }}:
+  slapos_node.environment_present:
+    - name: {{ install.prefix | json }}
+    - requirements: {{ install.requirements | json }}
+    - find_links: {{ install.find_links | json }}
+    - no_index: {{ install.no_index | json }}
+    - hashes: {{ (install.hashes or none) | json }}
+    - require:
+      - pkg: Packages that re6st needs are installed
+    - require_in:
+      - slapos_node: re6st and what it runs are there
+{%- elif install.method == 'packages' %}
+
+re6st is installed from packages:
+  pkg.installed:
+    - pkgs: {{ [install.packages or {'re6st-node': ''}] | map('dictsort') | first | map('join', '=') | list | json }}
+    - require:
+      - slapos_node: Units of re6st are the cluster's to run
+    - require_in:
+      - slapos_node: re6st and what it runs are there
+{%- endif %}
+
+re6st and what it runs are there:
+  slapos_node.programs_present:
+    - programs: [re6stnet, re6st-conf, openvpn, babeld, ip, openssl]
+    - path: {{ path | json }}

@@ -1,0 +1,40 @@
+# SlapOS becomes a computer of its master, once, and is run once. Run by the orchestration where the service runs, with re6st up; anywhere else it refuses.
+{%- from "slapos_ha/map.jinja" import site with context %}
+{%- set app = (salt['opensvc.config_show'](site.path) or {}).get('app#1', {}) %}
+include:
+  - slapos_ha.slapos.install
+  - slapos_ha.slapos.config
+  - slapos_ha.slapos.formatted
+
+extend:
+  Partitions of SlapOS are formatted:
+    slapos_node:
+      - require:
+        - slapos_node: SlapOS is configured
+
+SlapOS is registered:
+  slapos_node.slapos_registered:
+    - name: /etc/opt/slapos/slapos.cfg
+    - mount: {{ site.mount | json }}
+    - token_pillar: slapos_ha:slapos:token
+    - master_url: {{ site.slapos.master_url | json }}
+    - web_master_url: {{ site.slapos.web_master_url | json }}
+    - computer_name: {{ site.slapos.computer_name | json }}
+    - interface: {{ site.slapos.interface_name | json }}
+    - partition_number: {{ site.slapos.partition_number | json }}
+    - ipv4_local_network: {{ site.slapos.ipv4_local_network | json }}
+    - software_root: {{ (site.mount ~ '/slapos/opt/slapgrid') | json }}
+    - instance_root: /srv/slapgrid
+    - require:
+      - slapos_node: SlapOS and what it runs are there
+    - require_in:
+      - slapos_node: SlapOS is configured
+
+SlapOS has run:
+  slapos_node.slapos_proven:
+    - name: /srv/slapgrid
+    - mount: {{ site.mount | json }}
+    - cluster_runs_it: {{ (app != {} and app.get('disable', 'false') | string | lower != 'true') | json }}
+    - timeout: {{ site.timeouts.start | json }}
+    - require:
+      - slapos_node: Partitions of SlapOS are formatted
