@@ -1,0 +1,251 @@
+"""
+Goals of an OpenSVC object: whether one is reached, and whether it still can be. Pure functions on the status that ``opensvc.status`` returns.
+
+A command of the agent that returns 0 has only been accepted: ``switch --wait`` of agent 2.1 comes back long before the switch is done, and
+``provision --wait`` returns 0 while both instances are ``provision failed``. These functions are what is believed instead.
+"""
+
+from salt.exceptions import SaltInvocationError
+
+# The failures after which the agent gives the goal up (ABORT_STATES in the daemon's monitor of 2.1).
+_DEAD = {
+    "placed": ("start failed", "stop failed", "place failed", "shutdown failed"),
+    "started": ("start failed", "place failed"),
+    "stopped": ("stop failed", "shutdown failed"),
+    "provisioned": ("provision failed", "start failed"),
+    "thawed": ("thaw failed", "unfreeze failed"),
+    "frozen": ("freeze failed",),
+    "gone": ("delete failed", "purge failed", "unprovision failed", "stop failed"),
+    "settled": (),
+    "cleared": (),
+    "healthy": ("start failed", "stop failed", "provision failed", "place failed"),
+    "resources_up": (),
+    "resources_provisioned": (),
+    "resources_enabled": (),
+    "resources_disabled": (),
+}
+# These are about every node: an instance that has not reported is not yet so.
+_EVERYWHERE = ("provisioned", "healthy", "resources_enabled", "resources_disabled")
+_STOPPED = ("down", "stdby up", "stdby down", "n/a")
+
+
+def active(status):
+    """The nodes on which the object is up."""
+    return [node for node, one in status["instances"].items() if one["avail"] == "up"]
+
+
+def summary(status):
+    """One line for people: what the object and each instance is and is doing."""
+    if status is None:
+        return "there is no such object"
+    parts = [f"{status['avail']}"]
+    for node, one in sorted(status["instances"].items()):
+        text = f"{node} {one['avail']}, {one['state']}"
+        if one["frozen"]:
+            text += ", frozen"
+        if one["global_expect"]:
+            text += f", wants {one['global_expect']}"
+        parts.append(text)
+    return "; ".join(parts)
+
+
+def troubles(status, node=None):
+    """What resources complain of, as ``node rid: text``: the reason behind a failed state, where the agent knows it."""
+    found = []
+    for name, one in sorted(status["instances"].items()):
+        if node not in (None, name):
+            continue
+        for rid, resource in sorted(one["resources"].items()):
+            if resource["disable"]:
+                continue
+            lines = [line for line in resource["log"] if line.startswith(("warn", "err"))]
+            if lines or resource["status"] in ("warn", "undef"):
+                found.append(
+                    f"{name} {rid} is {resource['status']}: {'; '.join(lines)}".rstrip(": ")
+                )
+    return found
+
+
+def _failed(status, states):
+    return [
+        f"the instance on {node} is '{one['state']}'"
+        for node, one in sorted(status["instances"].items())
+        if one["state"] in states
+    ]
+
+
+def _quiet(status):
+    return all(
+        one["state"] == "idle" and not one["global_expect"] for one in status["instances"].values()
+    )
+
+
+def verdict(condition, status, node=None, rids=None, nodes=None):
+    """
+    Whether ``condition`` holds: ``{"done": bool, "dead": why it cannot come true or None, "quiet": nothing is under way, "value": …, "seen": str}``.
+
+    ``node`` is the target of placed and the node of resources_up and resources_provisioned; ``nodes`` are those of which an answer is wanted.
+    """
+    if condition not in _DEAD:
+        raise SaltInvocationError(
+            f"condition {condition!r} is not known; there are {', '.join(sorted(_DEAD))}"
+        )
+    answer = {"done": False, "dead": None, "quiet": True, "seen": summary(status), "value": None}
+    if status is None:
+        if condition == "gone":
+            answer.update(done=True, value="absent")
+        else:
+            answer["dead"] = "the object does not exist"
+        return answer
+    answer["quiet"] = _quiet(status)
+    silent = sorted(set(nodes or ()) - set(status["instances"]))
+    if silent and condition in _EVERYWHERE:
+        answer["seen"] += f"; no instance is known on {', '.join(silent)}"
+    done, answer["value"] = _HOLDS[condition](status, node, rids or [])
+    answer["done"] = bool(done and not (silent and condition in _EVERYWHERE))
+    if not answer["done"]:
+        dead = _failed(status, _DEAD[condition])
+        if dead:
+            answer["dead"] = "; ".join(dead + troubles(status))
+        elif condition == "healthy":
+            answer["seen"] = "; ".join([answer["seen"], *troubles(status)])
+    return answer
+
+
+def _placed(status, node, _rids):
+    where = active(status)
+    return where == [node] and _quiet(status), where[0] if len(where) == 1 else where or None
+
+
+def _provisioned(status, _node, _rids):
+    return status["provisioned"] is True and _quiet(status), status["provisioned"]
+
+
+def _started(status, _node, _rids):
+    return status["avail"] == "up" and _quiet(status), status["avail"]
+
+
+def _stopped(status, _node, _rids):
+    down = all(one["avail"] in _STOPPED for one in status["instances"].values())
+    return down and _quiet(status), status["avail"]
+
+
+def _frozen(wanted):
+    def holds(status, _node, _rids):
+        return status["frozen"] == wanted, status["frozen"]
+
+    return holds
+
+
+def _states(status):
+    return {node: one["state"] for node, one in sorted(status["instances"].items())}
+
+
+def _settled(status, _node, _rids):
+    """Nothing is under way; an instance that has failed is not under way any more."""
+    return all(
+        (one["state"] == "idle" or "failed" in one["state"]) and not one["global_expect"]
+        for one in status["instances"].values()
+    ), _states(status)
+
+
+def _cleared(status, _node, _rids):
+    return not any("failed" in state for state in _states(status).values()), _states(status)
+
+
+def _healthy(status, _node, _rids):
+    good = all(
+        one["avail"] in ("up", "stdby up", "n/a", "down") and one["overall"] != "warn"
+        for one in status["instances"].values()
+    )
+    return (
+        good
+        and status["avail"] == "up"
+        and status["overall"] == "up"
+        and status["frozen"] == "thawed"
+        and len(active(status)) == 1
+        and _quiet(status)
+    ), status["overall"]
+
+
+def _of_resources(key, good):
+    def holds(status, node, rids):
+        known = status["instances"].get(node, {"resources": {}})["resources"]
+        value = {rid: known.get(rid, {}).get(key) for rid in rids}
+        return bool(rids) and all(one in good for one in value.values()), value
+
+    return holds
+
+
+def _disabled(wanted):
+    def holds(status, _node, rids):
+        value = {
+            rid: [
+                node
+                for node, one in sorted(status["instances"].items())
+                if one["resources"].get(rid, {}).get("disable") is not wanted
+            ]
+            for rid in rids
+        }
+        return bool(value) and not any(value.values()), value
+
+    return holds
+
+
+_HOLDS = {
+    "placed": _placed,
+    "started": _started,
+    "stopped": _stopped,
+    "provisioned": _provisioned,
+    "thawed": _frozen("thawed"),
+    "frozen": _frozen("frozen"),
+    "gone": lambda status, _node, _rids: (False, "present"),
+    "settled": _settled,
+    "cleared": _cleared,
+    "healthy": _healthy,
+    "resources_up": _of_resources("status", ("up", "stdby up")),
+    "resources_provisioned": _of_resources("provisioned", (True,)),
+    "resources_enabled": _disabled(False),
+    "resources_disabled": _disabled(True),
+}
+
+
+def apart(known, here, node, heartbeats=None, cluster=None):
+    """What is missing until ``here`` and ``node`` are one cluster and hear each other, as text; empty when nothing is."""
+    members = known["cluster"]["nodes"]
+    missing = []
+    if cluster and known["cluster"]["name"] != cluster:
+        missing.append(f"the daemon still calls the cluster {known['cluster']['name']}")
+    missing += [f"{name} is no member" for name in (here, node) if name and name not in members]
+    for name in (here, node):
+        if name and known["nodes"].get(name, {}).get("state") != "idle":
+            state = known["nodes"].get(name, {}).get("state")
+            missing.append(f"{name} is {state}" if state else f"{name} does not answer")
+    for name in heartbeats or ():
+        if name not in known["heartbeats"]:
+            missing.append(f"heartbeat {name} is not there")
+    for name, beat in sorted(known["heartbeats"].items()):
+        for way in ("rx", "tx"):
+            if beat[way] != "running":
+                missing.append(f"heartbeat {name}.{way} is {beat[way]}")
+        if node and not beat["peers"].get(node, {}).get("beating"):
+            missing.append(f"heartbeat {name} does not hear {node}")
+    if node and not known["heartbeats"]:
+        missing.append("the cluster has no heartbeat")
+    return "; ".join(missing)
+
+
+def disabled(config, rids):
+    """Which of the resources a configuration disables, on some node at least: ``{rid: bool}``."""
+    return {
+        rid: any(
+            key.split("@")[0] == "disable" and value.lower() in ("true", "yes", "on", "1", "t", "y")
+            for key, value in config.get(rid, {}).items()
+        )
+        for rid in rids
+    }
+
+
+def why(status, node=None):
+    """Why an object is not well, as one text."""
+    return "; ".join(troubles(status, node)) or "the agent gives no reason"

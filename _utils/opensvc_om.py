@@ -1,0 +1,170 @@
+"""
+The seam to ``om``, the command of the OpenSVC agent: nothing else of this formula starts it.
+
+The execution module ``opensvc`` has several files; each builds the same ``agent`` from its own ``__salt__``, ``__opts__`` and ``__context__``. What is
+kept in ``__context__`` lives for one job: which agent this is, and the last answer of the daemon, which states of one run share.
+"""
+
+import os
+import re
+import socket
+import time
+
+import salt.utils.files
+import salt.utils.path
+from salt.exceptions import CommandExecutionError
+
+# How long states of one run may share an answer of the daemon, in seconds: other states change the world too.
+_SHARED_FOR = 15
+_SNAPSHOT = "opensvc.snapshot"
+_VERSION = "opensvc.version"
+
+
+def agent(functions, utils, opts, context):
+    """The agent on this node; ``functions`` and ``utils`` are the caller's ``__salt__`` and ``__utils__``, which a util does not have itself."""
+    return _Agent(functions, utils, opts, context)
+
+
+class _Agent:
+    def __init__(self, functions, utils, opts, context):
+        self._salt, self._utils, self._opts, self._context = functions, utils, opts, context
+        self.here = socket.gethostname().lower()  # as both agents call the node
+        self.etc = opts.get("opensvc.etc") or "/etc/opensvc"
+
+    @property
+    def program(self):
+        program = self._opts.get("opensvc.om") or salt.utils.path.which("om")
+        if not program or not os.access(program, os.X_OK):
+            raise CommandExecutionError(
+                "The OpenSVC agent is not installed: there is no om to run. Install it, for instance with the state slapos_ha.agent."
+            )
+        return program
+
+    def run(self, args, timeout=120):
+        """One process of ``om``: stdout, stderr and code, whatever the code."""
+        answer = self._salt["cmd.run_all"](
+            [self.program, *args],
+            python_shell=False,
+            ignore_retcode=True,
+            output_loglevel="quiet",  # an answer may hold a secret
+            rstrip=False,
+            timeout=timeout,
+            env={"LANG": "C", "LC_ALL": "C.UTF-8"},
+        )
+        if answer["retcode"] and " : Timed out after " in answer["stdout"]:
+            raise CommandExecutionError(
+                f"OpenSVC: om {' '.join(args[:2])} did not come back in {timeout} s and was ended. See: om mon"
+            )
+        return answer
+
+    def ask(self, args, doing, see="om mon", timeout=120):
+        """Run ``om`` and return its answer; raise when it refuses. ``doing`` is for people and holds no value that was given."""
+        answer = self.run(args, timeout)
+        out, err = answer["stdout"], answer["stderr"]
+        # Agent 3 answers an action that it does not know with its help and the code 0.
+        unknown = re.search(r"^Usage:$", out, re.MULTILINE) and not re.search(
+            r"^(committed|unchanged)$", out, re.MULTILINE
+        )
+        if answer["retcode"] == 0 and not unknown:
+            return answer
+        if unknown and not err.strip():
+            why = "this agent does not know the action"
+        else:
+            why = self._utils["opensvc_agent.complaint"](out, err)
+        if re.search(r"comm error while|[Cc]onnection refused", err):
+            why, see = f"the daemon does not answer ({why})", f"systemctl start {self.unit}"
+        raise CommandExecutionError(f"OpenSVC: {doing} failed: {why}. See: {see}")
+
+    def act(self, args, doing, see="om mon", timeout=120):
+        """Run ``om`` for something that changes the world. What was known of the cluster is forgotten, also when it fails."""
+        self.forget()
+        try:
+            answer = self.ask(args, doing, see, timeout)
+        finally:
+            self.forget()
+        return {"warnings": self._utils["opensvc_agent.warnings"](answer["stderr"])}
+
+    def forget(self):
+        self._context.pop(_SNAPSHOT, None)
+
+    @property
+    def major(self):
+        return self.version()["major"]
+
+    @property
+    def unit(self):
+        return "opensvc-server" if self.major >= 3 else "opensvc-agent"
+
+    def version(self):
+        """``{"major", "version"}``: each agent refuses the other's way to ask for it, and refusing is harmless here."""
+        program = self.program
+        key = (program, os.stat(program).st_mtime)
+        known = self._context.get(_VERSION)
+        if known and known["key"] == key:
+            return dict(known["answer"])
+        for args in (["node", "--version"], ["--version"]):
+            answer = self.run(args, 60)
+            text = self._utils["opensvc_agent.version"](answer["stdout"])
+            if answer["retcode"] == 0 and text:
+                number = re.match(r"(\d+)\.", text)
+                # Run from its source tree agent 2.1 calls itself "dev".
+                major = int(number.group(1)) if number else (2 if args[0] == "node" else 3)
+                self._context[_VERSION] = {
+                    "key": key,
+                    "answer": {"major": major, "version": text},
+                }
+                return {"major": major, "version": text}
+        raise CommandExecutionError(
+            f"{program} is no OpenSVC agent that is known here: it says neither 'om node version …' (2.1) nor 'om version …' (3)"
+        )
+
+    def status(self, fresh=True):
+        """The cluster's status in one shape; ``fresh=False`` takes what another state of this run has just got."""
+        kept = self._context.get(_SNAPSHOT)
+        if not fresh and kept and time.monotonic() - kept["at"] < _SHARED_FOR:
+            return kept["status"]
+        major = self.major
+        args = ["daemon", "status", "--format", "json"]
+        if major >= 3:
+            args = ["cluster", "status", "-o", "json"]
+        answer = self.ask(
+            args, "asking the daemon for the cluster's status", f"systemctl status {self.unit}"
+        )
+        if not answer["stdout"].strip():
+            why = self._utils["opensvc_agent.complaint"]("", answer["stderr"])
+            raise CommandExecutionError(
+                f"OpenSVC: the daemon does not answer: {why}. See: systemctl start {self.unit}"
+            )
+        status = self._utils["opensvc_agent.parse_status"](answer["stdout"], major)
+        self._context[_SNAPSHOT] = {"at": time.monotonic(), "status": status}
+        return status
+
+    def text(self, path):
+        """The configuration file of an object as it is, or None when this node has no such object."""
+        name = self._utils["opensvc_agent.config_file"](self.etc, path)
+        try:
+            with salt.utils.files.fopen(name, encoding="utf-8") as handle:
+                return handle.read()
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise CommandExecutionError(f"OpenSVC: {name} cannot be read: {error}") from None
+
+    def config(self, path):
+        """The configuration of an object, secrets included, or None when this node has no such object."""
+        text = self.text(path)
+        if text is None:
+            return None
+        try:
+            return self._utils["opensvc_agent.parse_config"](text)
+        except CommandExecutionError as error:
+            raise CommandExecutionError(f"OpenSVC: {path}: {error}") from None
+
+    def existing(self, path):
+        """The configuration of an object that has to exist."""
+        config = self.config(path)
+        if config is None:
+            raise CommandExecutionError(
+                f"OpenSVC: there is no {path} on {self.here}. What there is: om '*/*/*' ls"
+            )
+        return config
