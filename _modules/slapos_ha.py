@@ -201,6 +201,13 @@ def _contradictions(merged):
         problems.append(
             f"slapos_ha:service:name: {fqdn!r} has {len(fqdn)} characters; shorten name, namespace or cluster name to 100 in all"
         )
+    mesh = merged["re6st"]["main_interface"] or "lo"
+    if mesh != merged["slapos"]["interface_name"]:
+        # re6st puts its address there and SlapOS makes the partitions' addresses from what it finds there.
+        problems.append(
+            f"slapos_ha:slapos:interface_name: {merged['slapos']['interface_name']!r}, but re6st's address is on {mesh!r}; "
+            "give the same as re6st:main_interface"
+        )
     users, partitions = merged["slapos"]["users"], merged["slapos"]["partition_number"]
     first = users["slapuser_first_id"]
     if first <= users["slapsoft_id"] < first + partitions:

@@ -17,8 +17,10 @@ from salt.exceptions import SaltClientError
 
 log = logging.getLogger(__name__)
 
-# How long the master waits before it asks a silent minion whether the job still runs; a job that runs is waited for however long it takes.
+# How long the master waits before it asks a silent minion whether the job still runs, and then for that answer, in seconds. A job that runs is
+# waited for however long it takes; a node that is busy with it answers late.
 _PATIENCE = 30
+_BUSY = 60
 
 
 class _Stop(Exception):
@@ -148,6 +150,7 @@ def _call(client, target, target_type, function, args=(), kwargs=None):
             kwarg=kwargs or {},
             tgt_type=target_type,
             timeout=_PATIENCE,
+            gather_job_timeout=_BUSY,
             full_return=True,
         )
     except SaltClientError as error:

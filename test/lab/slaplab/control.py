@@ -110,8 +110,6 @@ def pillar(lab, change=None):
             "registry": f"http://{CONTROL}:9201",
             "fingerprint": known["fingerprint"],
             "token": known["re6st"],
-            "main_interface": "vec0",
-            "options": ["hello 2"],
             "install": {
                 "find_links": "/usr/share/slapos-ha-lab/wheels/re6st",
                 "no_index": True,

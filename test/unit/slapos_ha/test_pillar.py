@@ -49,6 +49,7 @@ def test_every_default_has_its_place_in_the_schema(defaults, schema):
 
 
 BAD = [
+    ("re6st:main_interface", "eth0", r"^slapos_ha:slapos:interface_name: 'lo', but re6st's address is on 'eth0'; give the same"),
     # key, value, what the message says
     ("drbd:prot", 7289, r"^slapos_ha:drbd:prot: unknown key; known here: .*\bport\b"),
     ("colour", "blue", r"^slapos_ha:colour: unknown key; known here: .*\bsite\b"),
