@@ -40,6 +40,7 @@ UNITS = {
     "slapos": ("slapos-node.service", "slapos-node-boot.service"),
 }
 CRON = "/etc/cron.d/slapos-node"
+_BLOCK_BEGIN, _BLOCK_END = "# slapos_ha begins", "# slapos_ha ends"
 _LAUNCHERS = "salt://slapos_ha/files"
 _SHELL = "/bin/sh"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -78,6 +79,18 @@ RE6ST_CONF_ERRORS = (
     (
         r"FileNotFoundError",
         "the folder for the certificate is not there: is the service's filesystem mounted?",
+    ),
+)
+
+# The same for `re6stnet --test`.
+RE6STNET_ERRORS = (
+    (
+        r"re6stnet: error: ",
+        "a line of slapos_ha:re6st:options is no option of re6stnet: correct it, run again",
+    ),
+    (
+        r"VerifyError|PEM routines",
+        "certificate, key and CA do not belong together: restore them from a backup. A new registration would be another prefix",
     ),
 )
 
@@ -368,24 +381,6 @@ def missing_programs(programs, path=""):
             glob.glob(program) if program.startswith("/") else shutil.which(program, path=where)
         )
     ]
-
-
-def have_programs(programs, path=""):
-    """
-    Say whether all programs are there. For ``unless`` of a state.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt demo1 slapos_node.have_programs '["openvpn", "openssl"]'
-
-    programs, path
-        See :py:func:`missing_programs`.
-
-    Returns True or False.
-    """
-    return not missing_programs(programs, path)
 
 
 def _unit_facts(kind):
@@ -837,13 +832,14 @@ def re6st_verify(conf_dir=RE6ST_DIR):
     """
     install = __salt__["slapos_ha.site"]()["re6st"]["install"]
     program = _script("re6stnet", install["prefix"], install["method"])
-    _run([program, "@re6stnet.conf", "--test", "0"], "re6stnet --test", cwd=conf_dir, timeout=60)
+    args = [program, "@re6stnet.conf", "--test", "0"]
+    _run(args, "re6stnet --test", errors=RE6STNET_ERRORS, cwd=conf_dir, timeout=60)
     return True
 
 
-def merge_conf(text, lines):
+def merge_conf(text, lines, options):
     """
-    Put lines into the text of a re6stnet.conf, each in the place of a former line of the same option.
+    Put the site's lines into the text of a re6stnet.conf.
 
     CLI Example:
 
@@ -854,27 +850,35 @@ def merge_conf(text, lines):
     text
         The file as it is.
     lines
-        Wanted lines, ``option value``. Lines that begin with ``O`` go to openvpn and are kept apart by their whole text.
+        ``option value`` lines that have to be there, each in the place of a former line of the same option.
+    options
+        Lines that are kept in a block between two marks: what leaves the site's options leaves the file. The same options outside of it go.
 
-    Returns the new text. Options that are not named stay as they are.
+    Returns the new text. What neither list names stays as it is.
     """
 
     def key(line):
+        # Lines that begin with O are words for openvpn: each stands for itself.
         return line if line.startswith("O") else line.split(None, 1)[0]
 
-    wanted = {}
-    for line in lines:
-        wanted.setdefault(key(line), []).append(line)
-    result = []
+    wanted = {key(line): line for line in lines}
+    blocked = {key(line) for line in options}
+    result, inside = [], False
     for line in text.splitlines():
         stripped = line.strip()
-        if not stripped or stripped.startswith("#") or key(stripped) not in wanted:
+        if stripped in (_BLOCK_BEGIN, _BLOCK_END):
+            inside = stripped == _BLOCK_BEGIN
+        elif inside:
+            continue
+        elif not stripped or stripped.startswith("#"):
             result.append(line)
-        else:
-            result += wanted.pop(key(stripped), [])
-            wanted[key(stripped)] = []
-    for kept in wanted.values():
-        result += kept
+        elif key(stripped) in wanted:
+            result.append(wanted.pop(key(stripped)))
+        elif key(stripped) not in blocked:
+            result.append(line)
+    result += wanted.values()
+    if options:
+        result += [_BLOCK_BEGIN, *options, _BLOCK_END]
     return "\n".join(result) + "\n"
 
 

@@ -310,31 +310,38 @@ def environment_present(
     )
 
 
-def programs_present(name, programs, path=""):
+def programs_present(name, programs, path="", packages=()):
     """
-    See that programs are there which somebody else installs.
+    See that programs are there. When they are, the package manager is not asked, which costs processes.
 
     .. code-block:: yaml
 
         What re6st runs is there:
           slapos_node.programs_present:
-            - programs: [re6stnet, openvpn, babeld, ip, openssl]
-            - path: /opt/re6st/bin
+            - programs: [openvpn, openssl, ip]
+            - packages: [openvpn, openssl, iproute2]
 
     programs
-        Names to look up.
+        Names to look up, or absolute paths in which shell patterns are allowed.
     path
         Folders to look in before the system's, separated by colons.
+    packages
+        The distribution's packages that bring them; empty when somebody else installs them.
     """
-    missing = __salt__["slapos_node.missing_programs"](programs, path)
-    if missing:
-        # In test mode a package that an earlier state would install is missing too.
-        return _ret(
-            name,
-            f"{', '.join(missing)} missing: install it, or give its folder in the pillar (install:path)",
-            None if __opts__["test"] else False,
-        )
-    return _ret(name, f"{', '.join(programs)} found")
+
+    def read():
+        missing = __salt__["slapos_node.missing_programs"](programs, path)
+        return {program: {"old": None, "new": "installed"} for program in missing}
+
+    def act(changes):
+        if not packages:
+            raise CommandExecutionError(
+                f"{', '.join(changes)} missing: install it, or give its folder in the pillar (install:path)"
+            )
+        __salt__["pkg.install"](pkgs=list(packages), refresh=True)
+
+    would = f"would install {', '.join(packages)}" if packages else "missing as yet"
+    return _converge(name, read, act, f"{', '.join(programs)} found", would)
 
 
 # --- Where the service runs ---------------------------------------------------------------------------------------------------------------------
@@ -395,7 +402,7 @@ def re6st_configured(name, mount, registry, options, location=""):
             - name: /etc/re6stnet
             - mount: /srv/comp1.slapos.svc.paris
             - registry: http://192.0.2.1:9201
-            - options: [run /run/re6stnet, ip any, hello 15]
+            - options: [run /run/re6stnet, ip any]
 
     name
         The folder of re6stnet.conf, a bind mount of the service's filesystem.
@@ -404,14 +411,13 @@ def re6st_configured(name, mount, registry, options, location=""):
     registry
         The registry's address.
     options
-        Lines of re6stnet.conf. A line of the same option is replaced.
+        Lines of re6stnet.conf that are the site's. One that is no longer among them leaves the file.
     location
         Country and continent such as ``FR,EU``, or empty.
     """
     path = os.path.join(name, "re6stnet.conf")
     lines = [f"registry {registry}", "ca ca.crt", "cert cert.crt", "key cert.key"]
     lines += [f"country {location.split(',')[0]}"] if location else []
-    lines += options
     private = ("/var/log/re6stnet", "/var/lib/re6stnet")
 
     def current():
@@ -424,7 +430,7 @@ def re6st_configured(name, mount, registry, options, location=""):
         _needs_filesystem(name, mount)
         changes = {}
         old = current()
-        new = __salt__["slapos_node.merge_conf"](old, lines)
+        new = __salt__["slapos_node.merge_conf"](old, lines, options)
         if old != new:
             gone = [line for line in old.splitlines() if line not in new.splitlines()]
             come = [line for line in new.splitlines() if line not in old.splitlines()]
@@ -440,7 +446,7 @@ def re6st_configured(name, mount, registry, options, location=""):
             os.makedirs(folder, exist_ok=True)
             os.chmod(folder, 0o700)
         if path in changes:
-            _replace(path, __salt__["slapos_node.merge_conf"](current(), lines))
+            _replace(path, __salt__["slapos_node.merge_conf"](current(), lines, options))
 
     ret = _converge(name, read, act, f"{path} has the site's options", f"{path} would be changed")
     if ret["result"] and path in ret["changes"]:

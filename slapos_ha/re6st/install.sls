@@ -9,12 +9,9 @@ Units of re6st are the cluster's to run:
 {%- if install.method == 'pip' %}
 
 Packages that re6st needs are installed:
-  pkg.installed:
-    - pkgs: [openvpn, openssl, iproute2, python3-venv]
-    # Looking for the programs costs no process, asking the package manager does.
-    - unless:
-      - fun: slapos_node.have_programs
-        args: [[openvpn, openssl, ip, '/usr/lib/python3*/ensurepip']]
+  slapos_node.programs_present:
+    - programs: [openvpn, openssl, ip, '/usr/lib/python3*/ensurepip']
+    - packages: [openvpn, openssl, iproute2, python3-venv]
     - require:
       - slapos_node: Units of re6st are the cluster's to run
 
@@ -26,7 +23,7 @@ re6st is installed in {{ install.prefix }}:
     - no_index: {{ install.no_index | json }}
     - hashes: {{ (install.hashes or none) | json }}
     - require:
-      - pkg: Packages that re6st needs are installed
+      - slapos_node: Packages that re6st needs are installed
     - require_in:
       - slapos_node: re6st and what it runs are there
 {%- elif install.method == 'packages' %}

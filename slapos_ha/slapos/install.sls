@@ -17,12 +17,9 @@ Units of SlapOS are the cluster's to run:
 {%- if install.method == 'pip' %}
 
 Packages that SlapOS needs are installed:
-  pkg.installed:
-    - pkgs: {{ (['iproute2', 'iputils-ping', 'lm-sensors', 'python3-venv'] + compilers) | json }}
-    # Looking for the programs costs no process, asking the package manager does.
-    - unless:
-      - fun: slapos_node.have_programs
-        args: {{ [['ip', 'ping', 'sensors', '/usr/lib/python3*/ensurepip'] + compilers] | json }}
+  slapos_node.programs_present:
+    - programs: {{ (['ip', 'ping', 'sensors', '/usr/lib/python3*/ensurepip'] + compilers) | json }}
+    - packages: {{ (['iproute2', 'iputils-ping', 'lm-sensors', 'python3-venv'] + compilers) | json }}
     - require:
       - slapos_node: Cron jobs of SlapOS are the cluster's to run
       - slapos_node: Units of SlapOS are the cluster's to run
@@ -36,7 +33,7 @@ SlapOS is installed in {{ install.prefix }}:
     - no_index: {{ install.no_index | json }}
     - hashes: {{ (install.hashes or none) | json }}
     - require:
-      - pkg: Packages that SlapOS needs are installed
+      - slapos_node: Packages that SlapOS needs are installed
     - require_in:
       - slapos_node: SlapOS and what it runs are there
 {%- elif install.method == 'packages' %}
