@@ -1037,7 +1037,7 @@ def merge_cfg(text, values, absent=()):
 
 def partitions():
     """
-    Say what is wrong with this node's partitions: folders, owners, addresses.
+    Say what is wrong with this node's partitions: folders, owners, and while SlapOS runs here also addresses.
 
     CLI Example:
 
@@ -1047,30 +1047,51 @@ def partitions():
 
     Returns a list of sentences, empty when `slapos node format` has nothing to do here.
     """
-    site = __salt__["slapos_ha.site"]()
+    number = __salt__["slapos_ha.site"]()["slapos"]["partition_number"]
     _, service = _launcher("slapos")
-    wrong = []
     if not os.path.isfile(service.computer_xml):
         return [f"{service.computer_xml} is not there yet"]
+    wrong = []
     users = wanted_users(**_site_users())
-    for number in range(site["slapos"]["partition_number"]):
-        folder = os.path.join(INSTANCE_ROOT, f"slappart{number}")
+    for index in range(number):
+        folder = os.path.join(INSTANCE_ROOT, f"slappart{index}")
         try:
             found = os.stat(folder)
         except OSError:
             wrong.append(f"{folder} is not there")
             continue
-        wanted = users[f"slapuser{number}"]["id"]
+        wanted = users[f"slapuser{index}"]["id"]
         if (found.st_uid, found.st_gid) != (wanted, wanted):
             wrong.append(f"{folder} belongs to {found.st_uid}:{found.st_gid}, not {wanted}")
         if found.st_mode & 0o777 != 0o750:
             wrong.append(f"{folder} has the mode {found.st_mode & 0o777:o}, not 750")
-    given = sum(kind == "addr" for kind, _ in service.given())
-    if given < 2 * site["slapos"]["partition_number"]:
-        wrong.append(
-            f"{given} of {2 * site['slapos']['partition_number']} partition addresses are on {service.interface}"
-        )
+    if service.supervisord():
+        given = sum(kind == "addr" for kind, _ in service.given())
+        if given < 2 * number:
+            wrong.append(f"{given} of {2 * number} addresses are on {service.interface}")
     return wrong
+
+
+def slapos_format(timeout=900):
+    """
+    Make folders, owners and addresses of the partitions. Where SlapOS does not run, the addresses are taken away again: they are on the node that runs it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 slapos_node.slapos_format
+
+    timeout
+        Seconds. The first time, each partition takes about four.
+
+    Returns True, or False when it was done and the master could not be told. Raises CommandExecutionError with what to do.
+    """
+    code = slapos_node("format", ["--now", "--alter_user=True"], [0, 2], timeout)
+    _, service = _launcher("slapos")
+    if not service.supervisord():
+        service.take_addresses_away()
+    return code == 0
 
 
 def slapos_node(action, args=(), good=(0,), timeout=600):

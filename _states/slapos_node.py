@@ -602,7 +602,7 @@ def slapos_configured(name, mount, values, absent=()):
 
 def slapos_formatted(name, mount, timeout=900):
     """
-    See that this node's partitions have their folders, owners and addresses. The master need not answer.
+    See that this node's partitions have their folders and owners, and addresses where SlapOS runs. The master need not answer.
 
     .. code-block:: yaml
 
@@ -626,10 +626,7 @@ def slapos_formatted(name, mount, timeout=900):
         return {"partitions": {"old": wrong, "new": "formatted"}} if wrong else {}
 
     def act(changes):
-        code = __salt__["slapos_node.slapos_node"](
-            "format", ["--now", "--alter_user=True"], [0, 2], timeout
-        )
-        if code == 2:
+        if not __salt__["slapos_node.slapos_format"](timeout):
             notes.append("the master could not be told: it cannot be reached")
 
     ret = _converge(
