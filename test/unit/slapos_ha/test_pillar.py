@@ -4,8 +4,8 @@ import copy
 import re
 
 import pytest
-from conftest import load_module
 from salt.utils.dictupdate import merge
+from support import load_module
 
 module = load_module("_modules/slapos_ha.py")
 MISSING = object()

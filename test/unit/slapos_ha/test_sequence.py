@@ -3,8 +3,8 @@
 import copy
 
 import pytest
-from conftest import ROOT, load_module
 from salt.utils.dictupdate import merge
+from support import ROOT, load_module
 
 module = load_module("_modules/slapos_ha.py")
 runner = load_module("_runners/slapos_ha.py")

@@ -1,0 +1,75 @@
+"""Every SLS renders for both nodes, with the pillar that is shipped as the example."""
+
+import pytest
+import yaml
+from support import ROOT
+
+SLS = sorted(
+    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".init")
+    for path in (ROOT / "slapos_ha").rglob("*.sls")
+)
+
+
+@pytest.fixture(scope="module", params=["demo1", "demo2"])
+def node(request, make_loaders):
+    pillar = yaml.safe_load((ROOT / "pillar.example").read_text())
+    return request.param, make_loaders(request.param, pillar)
+
+
+@pytest.mark.parametrize("sls", SLS)
+def test_it_renders(node, sls):
+    name, loaders = node
+    low = loaders.modules.state.show_low_sls(sls)
+    assert low and all(isinstance(chunk, dict) for chunk in low), low
+    for chunk in low:
+        function = f"{chunk['state']}.{chunk['fun']}"
+        assert function in loaders.states, f"{sls}: there is no state {function}"
+
+
+def test_a_highstate_of_a_node_that_is_not_deployed_registers_and_provisions_nothing(node):
+    name, loaders = node
+    functions = {
+        f"{c['state']}.{c['fun']}" for c in loaders.modules.state.show_low_sls("slapos_ha")
+    }
+    assert not functions & {
+        "opensvc.provisioned", "opensvc.placed", "opensvc.started", "opensvc.enabled", "opensvc.object_present", "drbd.metadata_present",
+        "slapos_node.re6st_registered", "slapos_node.slapos_registered",
+    }  # fmt: skip
+
+
+def test_the_service_is_converged_from_the_preferred_node_only(node):
+    name, loaders = node
+    functions = {
+        f"{c['state']}.{c['fun']}" for c in loaders.modules.state.show_low_sls("slapos_ha.service")
+    }
+    assert ("opensvc.object_present" in functions) == (name == "demo1")
+
+
+def test_the_service_of_the_example(node):
+    _, loaders = node
+    config = loaders.modules.slapos_ha.service_config()
+    assert config["DEFAULT"] == {
+        "nodes": "demo1 demo2",
+        "topology": "failover",
+        "orchestrate": "ha",
+    }
+    assert config["disk#0"] == {
+        "type": "loop",
+        "file": "/opt/{fqdn}.img",
+        "size": "{env.size}",
+        "standby": "true",
+    }
+    assert config["disk#3"]["disk"] == "/dev/comp1.slapos.svc.paris/comp1"
+    # A service that is not there yet begins with its applications and tasks off.
+    assert all(
+        config[section]["disable"] == "true"
+        for section in config
+        if section.startswith(("app#", "task#"))
+    )
+    assert sum(section.startswith("task#") for section in config) == 5
+
+
+def test_no_secret_is_in_what_renders(node):
+    _, loaders = node
+    rendered = repr([loaders.modules.state.show_low_sls(sls) for sls in SLS])
+    assert "change-me" not in rendered

@@ -1,0 +1,22 @@
+"""What the tests import: where the checkout is, and Salt modules without Salt's loader."""
+
+import importlib.util
+import pathlib
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def load_module(relative, name=None, **dunders):
+    """Import a Salt module by its path in the tree, with the loader's names (``__salt__`` …) given by the test."""
+    path = ROOT / relative
+    name = name or "formula_" + relative.replace("/", "_").removesuffix(".py")
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    for key, value in {"__salt__": {}, "__opts__": {}, "__context__": {}, **dunders}.items():
+        setattr(module, key, value)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    for key, value in dunders.items():
+        setattr(module, key, value)
+    return module
