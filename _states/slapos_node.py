@@ -72,8 +72,8 @@ def _converge(name, read, act, good, would):
     return ret
 
 
-def _needs_filesystem(path, mount):
-    if not __salt__["slapos_node.on_ha_filesystem"](path, mount):
+def _needs_filesystem(path, mount, device=""):
+    if not __salt__["slapos_node.on_ha_filesystem"](path, mount, device):
         raise CommandExecutionError(
             f"{mount} is not mounted on this node, and {path} has to lie on it. Run this where the service runs"
         )
@@ -347,7 +347,9 @@ def programs_present(name, programs, path="", packages=()):
 # --- Where the service runs ---------------------------------------------------------------------------------------------------------------------
 
 
-def re6st_registered(name, mount, token_pillar, registry, fingerprint, title, location=""):
+def re6st_registered(
+    name, mount, token_pillar, registry, fingerprint, title, location="", device=""
+):
     """
     See that this service has its re6st certificate. Registers when there is none, never twice: another token is another prefix.
 
@@ -370,10 +372,12 @@ def re6st_registered(name, mount, token_pillar, registry, fingerprint, title, lo
         The pillar key of the token.
     registry, fingerprint, title, location
         See ``slapos_node.re6st_register``.
+    device
+        The block device that the filesystem has to be on, so that what is registered is replicated; empty: any.
     """
 
     def read():
-        _needs_filesystem(name, mount)
+        _needs_filesystem(name, mount, device)
         if __salt__["slapos_node.re6st_registered"](name):
             return {}
         return {"certificate": {"old": None, "new": f"{name}/cert.crt from {registry}"}}
@@ -390,7 +394,9 @@ def re6st_registered(name, mount, token_pillar, registry, fingerprint, title, lo
     )
 
 
-def re6st_configured(name, mount, registry, options, location=""):
+def re6st_configured(
+    name, mount, registry, options, location="", private=("/var/log/re6stnet", "/var/lib/re6stnet")
+):
     """
     See that re6stnet.conf has the site's options, and that its log, which holds the mesh's key, is root's alone. What it does not name stays. A running
     daemon keeps its options until its next start.
@@ -414,11 +420,12 @@ def re6st_configured(name, mount, registry, options, location=""):
         Lines of re6stnet.conf that are the site's. One that is no longer among them leaves the file.
     location
         Country and continent such as ``FR,EU``, or empty.
+    private
+        Folders that are root's alone: the log and the state of re6st hold the mesh's key.
     """
     path = os.path.join(name, "re6stnet.conf")
     lines = [f"registry {registry}", "ca ca.crt", "cert cert.crt", "key cert.key"]
     lines += [f"country {location.split(',')[0]}"] if location else []
-    private = ("/var/log/re6stnet", "/var/lib/re6stnet")
 
     def current():
         if not os.path.exists(path):
@@ -430,7 +437,7 @@ def re6st_configured(name, mount, registry, options, location=""):
         _needs_filesystem(name, mount)
         changes = {}
         old = current()
-        new = __salt__["slapos_node.merge_conf"](old, lines, options)
+        new = __utils__["slapos_text.merge_conf"](old, lines, options)
         if old != new:
             gone = [line for line in old.splitlines() if line not in new.splitlines()]
             come = [line for line in new.splitlines() if line not in old.splitlines()]
@@ -446,7 +453,7 @@ def re6st_configured(name, mount, registry, options, location=""):
             os.makedirs(folder, exist_ok=True)
             os.chmod(folder, 0o700)
         if path in changes:
-            _replace(path, __salt__["slapos_node.merge_conf"](current(), lines, options))
+            _replace(path, __utils__["slapos_text.merge_conf"](current(), lines, options))
 
     ret = _converge(name, read, act, f"{path} has the site's options", f"{path} would be changed")
     if ret["result"] and path in ret["changes"]:
@@ -493,7 +500,7 @@ def re6st_valid(name, mount):
 
 def slapos_registered(
     name, mount, token_pillar, master_url, web_master_url, computer_name, interface,
-    partition_number, ipv4_local_network, software_root, instance_root,
+    partition_number, ipv4_local_network, software_root, instance_root, device="",
 ):  # fmt: skip
     """
     See that this service is a computer of a SlapOS master. Registers when it is none, never twice: that would be another computer.
@@ -522,11 +529,13 @@ def slapos_registered(
         The pillar key of the token.
     master_url, web_master_url, computer_name, interface, partition_number, ipv4_local_network, software_root, instance_root
         See ``slapos_node.slapos_register``.
+    device
+        The block device that the filesystem has to be on, so that what is registered is replicated; empty: any.
     """
 
     def read():
-        _needs_filesystem("/etc/opt", mount)
-        _needs_filesystem(instance_root, mount)
+        _needs_filesystem(os.path.dirname(os.path.dirname(name)), mount, device)
+        _needs_filesystem(instance_root, mount, device)
         if __salt__["slapos_node.slapos_registered"](name):
             return {}
         return {"computer": {"old": None, "new": f"{computer_name} at {web_master_url}"}}
@@ -577,12 +586,12 @@ def slapos_configured(name, mount, values, absent=()):
             return handle.read()
 
     def read():
-        _needs_filesystem("/etc/opt", mount)
+        _needs_filesystem(os.path.dirname(os.path.dirname(name)), mount)
         if not os.path.exists(name):
             if __opts__["test"]:
                 return {name: {"old": None, "new": values}}
             raise CommandExecutionError(f"{name} is not there: SlapOS is not registered")
-        have = __salt__["slapos_node.read_cfg"](name)
+        have = __utils__["slapos_text.read_cfg"](current(), name)
         changes = {}
         for section, keys in values.items():
             for key, value in keys.items():
@@ -595,7 +604,7 @@ def slapos_configured(name, mount, values, absent=()):
         return changes
 
     def act(changes):
-        _replace(name, __salt__["slapos_node.merge_cfg"](current(), values, absent))
+        _replace(name, __utils__["slapos_text.merge_cfg"](current(), values, absent))
 
     return _converge(name, read, act, f"{name} has the site's values", f"{name} would be changed")
 

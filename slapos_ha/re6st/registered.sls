@@ -13,6 +13,7 @@ re6st is registered:
     - fingerprint: {{ site.re6st.fingerprint | json }}
     - title: {{ site.re6st.title | json }}
     - location: {{ site.re6st.location | json }}
+    - device: {{ ('/dev/drbd' ~ site.drbd.minor) | json }}
     - require:
       - slapos_node: re6st and what it runs are there
     - require_in:

@@ -25,6 +25,7 @@ SlapOS is registered:
     - ipv4_local_network: {{ site.slapos.ipv4_local_network | json }}
     - software_root: {{ (site.mount ~ '/slapos/opt/slapgrid') | json }}
     - instance_root: /srv/slapgrid
+    - device: {{ ('/dev/drbd' ~ site.drbd.minor) | json }}
     - require:
       - slapos_node: SlapOS and what it runs are there
     - require_in:

@@ -1,0 +1,344 @@
+"""
+The calls of ``slapos_node`` that change something: registering once, preparing partitions. The other half, which only looks, is in slapos_node.py.
+
+:depends: the ``slapos_ha`` module of this formula for the site's values
+"""
+
+import os
+
+import salt.utils.data
+import salt.utils.files
+import salt.utils.path
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+# Salt's loader joins the functions of all files of one virtual name.
+__virtualname__ = "slapos_node"
+
+RE6ST_DIR = "/etc/re6stnet"
+SLAPOS_CFG = "/etc/opt/slapos/slapos.cfg"
+INSTANCE_ROOT = "/srv/slapgrid"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def _launcher(name):
+    return __utils__["slapos_launcher.service"](__salt__, __opts__, name)
+
+
+def _read(path):
+    with salt.utils.files.fopen(path) as handle:
+        return __utils__["slapos_text.read_cfg"](handle.read(), path)
+
+
+def _run(args, what, secret=None, timeout=120, good=(0,), errors=None, **kwargs):
+    """
+    Run a program and return (exit code, output). The secret goes to its standard input and is struck out of all that comes back.
+    """
+    done = __salt__["cmd.run_all"](
+        args,
+        python_shell=False,
+        ignore_retcode=True,
+        output_loglevel="quiet",
+        redirect_stderr=True,
+        timeout=timeout,
+        stdin=f"{secret}\n" if secret else None,
+        **kwargs,
+    )
+    output = done["stdout"].replace(secret, "(secret)") if secret else done["stdout"]
+    if done["retcode"] in good:
+        return done["retcode"], output
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    meaning = __utils__["slapos_text.explain"](errors, output) if errors else None
+    last = lines[-1] if lines else "no output"
+    raise CommandExecutionError(
+        f"{what}: {meaning} (exit code {done['retcode']}: {last})"
+        if meaning
+        else f"{what} failed with exit code {done['retcode']}: {' / '.join(lines[-3:]) or 'no output'}"
+    )
+
+
+def _secret(pillar_key):
+    value = salt.utils.data.traverse_dict_and_list(__pillar__, pillar_key, None)
+    if not isinstance(value, str) or not value.strip():
+        raise SaltInvocationError(
+            f"pillar {pillar_key} is missing on {__grains__['id']}: put the token there and refresh: salt {__grains__['id']} saltutil.refresh_pillar"
+        )
+    return value.strip()
+
+
+def _script(name, prefix, method):
+    path = os.path.join(prefix, "bin", name)
+    if method != "pip" and not os.path.exists(path):
+        path = salt.utils.path.which(name)
+    if not path or not os.path.exists(path):
+        raise CommandExecutionError(f"{name} is not installed here: apply slapos_ha first")
+    return path
+
+
+# re6st-conf takes its token as an argument only. Inside the process the argument list is longer than the one that everybody can see.
+_WITH_TOKEN = (
+    "import sys, runpy; s = sys.argv[1]; sys.argv = [s] + sys.argv[2:] + ['--token', sys.stdin.readline().strip()]; "
+    "runpy.run_path(s, run_name='__main__')"
+)
+
+
+def re6st_registered(conf_dir=RE6ST_DIR):
+    """
+    Say whether a folder holds a re6st registration: key, certificate and CA.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 slapos_node.re6st_registered
+
+    conf_dir
+        The folder of re6stnet.conf.
+
+    Returns True or False. True on the node where the filesystem is mounted only; see :py:func:`on_ha_filesystem`.
+    """
+    return all(
+        os.path.isfile(path) and os.path.getsize(path)
+        for path in (os.path.join(conf_dir, name) for name in ("ca.crt", "cert.crt", "cert.key"))
+    )
+
+
+def re6st_register(token_pillar, registry, fingerprint, title, location="", conf_dir=RE6ST_DIR):
+    """
+    Get this service's certificate, which is its IPv6 prefix. Once: a second token brings another prefix and changes every address.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 slapos_node.re6st_register slapos_ha:re6st:token http://192.0.2.1:9201 sha256:41f2... comp1
+
+    token_pillar
+        The pillar key that holds the token; the token itself reaches re6st-conf by its standard input.
+    registry, fingerprint
+        The registry's address, and its CA's digest as ``sha256:HEX``.
+    title
+        The node's title in the registry.
+    location
+        Country and continent such as ``FR,EU``, or empty.
+    conf_dir
+        The folder to write to, on the service's filesystem.
+
+    Returns the line in which re6st-conf names the subnet. Raises CommandExecutionError with what to do when it fails, and when there is a registration.
+    """
+    if re6st_registered(conf_dir):
+        raise CommandExecutionError(
+            f"{conf_dir} holds a registration. A new token would bring another prefix: every SlapOS address would change"
+        )
+    install = __salt__["slapos_ha.site"]()["re6st"]["install"]
+    script = _script("re6st-conf", install["prefix"], install["method"])
+    with salt.utils.files.fopen(script, "rb") as handle:
+        interpreter = handle.readline().decode(errors="replace").strip().removeprefix("#!").split()
+    if not interpreter or not os.path.basename(interpreter[0]).startswith("python"):
+        raise CommandExecutionError(
+            f"{script} is no Python script, so it cannot get the token unseen. Register by hand in {conf_dir}, then run again"
+        )
+    args = [*interpreter, "-c", _WITH_TOKEN, script, "--registry", registry]
+    args += ["--fingerprint", fingerprint, "-d", conf_dir, "-r", "title", title]
+    if location:
+        args += ["--location", location]
+    _, output = _run(
+        args, "re6st-conf", secret=_secret(token_pillar), errors="re6st-conf", umask="077"
+    )
+    if not re6st_registered(conf_dir):
+        raise CommandExecutionError(f"re6st-conf ended well, but {conf_dir} has no certificate")
+    return next((line for line in output.splitlines() if line.startswith("Your subnet")), "")
+
+
+def re6st_verify(conf_dir=RE6ST_DIR):
+    """
+    Let re6stnet load configuration, key and certificates and check them against each other, without starting.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 slapos_node.re6st_verify
+
+    conf_dir
+        The folder of re6stnet.conf.
+
+    Returns True. Raises CommandExecutionError with re6stnet's last line when it does not accept them.
+    """
+    install = __salt__["slapos_ha.site"]()["re6st"]["install"]
+    program = _script("re6stnet", install["prefix"], install["method"])
+    args = [program, "@re6stnet.conf", "--test", "0"]
+    _run(args, "re6stnet --test", errors="re6stnet", cwd=conf_dir, timeout=60)
+    return True
+
+
+def slapos_registered(config=SLAPOS_CFG):
+    """
+    Say whether SlapOS is registered: slapos.cfg, and the key and certificate that it names.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 slapos_node.slapos_registered
+
+    config
+        The path of slapos.cfg.
+
+    Returns True or False. True on the node where the filesystem is mounted only; see :py:func:`on_ha_filesystem`.
+    """
+    if not os.path.isfile(config):
+        return False
+    parsed = _read(config)
+    files = [parsed.get("slapos", {}).get(key) for key in ("key_file", "cert_file")]
+    return all(path and os.path.isfile(path) and os.path.getsize(path) for path in files)
+
+
+def slapos_register(
+    token_pillar, master_url, web_master_url, computer_name, interface, partition_number,
+    ipv4_local_network, software_root, instance_root=INSTANCE_ROOT, config=SLAPOS_CFG,
+):  # fmt: skip
+    """
+    Register this service as a computer at a SlapOS master. Once: a second registration becomes another computer.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 slapos_node.slapos_register slapos_ha:slapos:token https://slap.example.com/ https://panel.example.com comp1 lo 10 10.0.0.0/16 /srv/x/opt
+
+    token_pillar
+        The pillar key that holds the token; the token itself reaches slapos by its standard input.
+    master_url, web_master_url
+        The master's REST address, and its panel's, which hands out certificates.
+    computer_name
+        The title at the master; it must be free there.
+    interface
+        The interface that gets the partitions' addresses.
+    partition_number
+        How many partitions (int).
+    ipv4_local_network
+        From which they get their IPv4 addresses, such as ``10.0.0.0/16``.
+    software_root, instance_root
+        Folders on the service's filesystem.
+    config
+        The slapos.cfg to write.
+
+    Returns the computer's id, such as ``COMP-1``. Raises CommandExecutionError with what to do when it fails, and when there is a slapos.cfg.
+    """
+    if os.path.exists(config):
+        raise CommandExecutionError(
+            f"{config} is there. Registering over it would move it away and make another computer of this service"
+        )
+    install = __salt__["slapos_ha.site"]()["slapos"]["install"]
+    program = _script("slapos", install["prefix"], install["method"])
+    args = [program, "node", "register", "--cfg", config, "--master-url", master_url]
+    args += ["--master-url-web", web_master_url.rstrip("/"), "--interface-name", interface]
+    args += [
+        "--partition-number",
+        str(partition_number),
+        "--ipv4-local-network",
+        ipv4_local_network,
+    ]
+    args += ["--software-root", software_root, "--instance-root", instance_root, computer_name]
+    _run(args, "slapos node register", secret=_secret(token_pillar), errors="register")
+    if not slapos_registered(config):
+        raise CommandExecutionError(
+            f"slapos node register ended well, but {config} names no key and certificate that are there"
+        )
+    return _read(config)["slapos"].get("computer_id")
+
+
+def partitions():
+    """
+    Say what is wrong with this node's partitions: folders, owners, and while SlapOS runs here also addresses.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 slapos_node.partitions
+
+    Returns a list of sentences, empty when `slapos node format` has nothing to do here.
+    """
+    number = __salt__["slapos_ha.site"]()["slapos"]["partition_number"]
+    module, service = _launcher("slapos")
+    if not os.path.isfile(service.computer_xml):
+        return [f"{service.computer_xml} is not there yet"]
+    wrong = []
+    users = __salt__["slapos_node.ids"]()["wanted"]
+    for index in range(number):
+        folder = os.path.join(INSTANCE_ROOT, f"slappart{index}")
+        try:
+            found = os.stat(folder)
+        except OSError:
+            wrong.append(f"{folder} is not there")
+            continue
+        wanted = users[f"slapuser{index}"]["id"]
+        if (found.st_uid, found.st_gid) != (wanted, wanted):
+            wrong.append(f"{folder} belongs to {found.st_uid}:{found.st_gid}, not {wanted}")
+        if found.st_mode & 0o777 != 0o750:
+            wrong.append(f"{folder} has the mode {found.st_mode & 0o777:o}, not 750")
+    if service.supervisord():
+        try:
+            given = sum(kind == "addr" for kind, _ in service.given())
+        except module.base.Failure as failure:
+            raise CommandExecutionError(str(failure)) from None
+        if given < 2 * number:
+            wrong.append(f"{given} of {2 * number} addresses are on {service.interface}")
+    return wrong
+
+
+def slapos_format(timeout=900):
+    """
+    Make folders, owners and addresses of the partitions. Where SlapOS does not run, the addresses are taken away again: they are on the node that runs it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 slapos_node.slapos_format
+
+    timeout
+        Seconds. The first time, each partition takes about four.
+
+    Returns True, or False when it was done and the master could not be told. Raises CommandExecutionError with what to do.
+    """
+    code = slapos_node("format", ["--now", "--alter_user=True"], [0, 2], timeout)
+    _, service = _launcher("slapos")
+    if not service.supervisord():
+        service.take_addresses_away()
+    return code == 0
+
+
+def slapos_node(action, args=(), good=(0,), timeout=600):
+    """
+    Run a ``slapos node`` command that ends by itself.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 slapos_node.slapos_node format '["--now"]' '[0, 2]'
+
+    action
+        ``format``, ``software``, ``instance``, ``report`` or ``collect``.
+    args
+        More arguments (list).
+    good
+        Exit codes that are no failure: format's 2 and instance's 3 mean done without the master, 10 that another run is at work.
+    timeout
+        Seconds until it is ended.
+
+    Returns the exit code. Raises CommandExecutionError with what to do.
+    """
+    if action not in ("format", "software", "instance", "report", "collect"):
+        raise SaltInvocationError(f"slapos node {action} does not end by itself, or is no command")
+    module, service = _launcher("slapos")
+    os.makedirs(service.ha_run_dir, mode=0o700, exist_ok=True)
+    try:
+        return service.slapos("node", action, *args, good=tuple(good), seconds=timeout)[0]
+    except module.base.Failure as failure:
+        raise CommandExecutionError(str(failure)) from None
