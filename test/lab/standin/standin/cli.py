@@ -92,7 +92,9 @@ CFG_ACTIONS = {
     "Configuration object actions": "add|append|change|decode|edit|install|keys|remove",
     "Object configuration": SVC_ACTIONS["Object configuration"],
 }
-CLUSTER_ACTIONS = {"Object configuration": SVC_ACTIONS["Object configuration"] + "|ls|status|print status"}
+CLUSTER_ACTIONS = {
+    "Object configuration": SVC_ACTIONS["Object configuration"] + "|ls|status|print status"
+}
 NODE_ACTIONS = {
     "Node actions": "freeze|thaw|ls|wait|print schedule|print devs|pushasset|checks",
     "Node configuration": "get|set|unset|eval|print config|validate config",
@@ -170,11 +172,20 @@ def action_of(program, table, words):
 
 def usage(program, table, wanted):
     """The digest of actions that start like the one that is not known, of all when none does."""
-    lines = [f"{program} {wanted}...", "", "  --help   display action description and supported options.", ""]
+    lines = [
+        f"{program} {wanted}...",
+        "",
+        "  --help   display action description and supported options.",
+        "",
+    ]
     for everything in (False, True):
         sections = []
         for title in sorted(table):
-            names = [name for name in table[title].split("|") if everything or name.replace(" ", "_").startswith(wanted)]
+            names = [
+                name
+                for name in table[title].split("|")
+                if everything or name.replace(" ", "_").startswith(wanted)
+            ]
             if names:
                 sections.append("\n".join([title, "", *(f"  {name}" for name in names)]))
         if sections:

@@ -130,7 +130,7 @@ def _enter(options, secret):
         log.info("freeze local node")
     try:
         request = {"action": "join", "node": env.nodename()}
-        answer = wire.remote(member, Cluster().listener_port, secret, request)
+        answer = wire.remote(*Cluster().listener_target(member), secret, request)
     except (OSError, Failed) as error:
         if not already:
             os.unlink(frozen)
@@ -164,7 +164,11 @@ def _leave(options):
     log.warning("DO NOT UNFREEZE before verifying split services won't double-start")
     for node in cluster.peers:
         try:
-            wire.remote(node, cluster.listener_port, cluster.secret, {"action": "leave", "node": env.nodename()})
+            wire.remote(
+                *cluster.listener_target(node),
+                cluster.secret,
+                {"action": "leave", "node": env.nodename()},
+            )
             log.info(f"leave node {node}")
         except (OSError, Failed):
             log.error(f"leave node {node} failed")

@@ -53,7 +53,7 @@ def _freeze(options, target="frozen"):
             if node == env.nodename():
                 wire.local(request)
             else:
-                wire.remote(node, cluster.listener_port, cluster.secret, request)
+                wire.remote(*cluster.listener_target(node), cluster.secret, request)
         except OSError as error:
             if node != env.nodename():
                 raise Failed(f"{node}: {error}") from None
@@ -131,7 +131,11 @@ def _unset(options):
 def _print_config(options):
     if options.format:
         data = {**conf.load(env.node_conf()), "metadata": {"kind": "node"}}
-        print(render.to_json(data, sort=False) if options.format == "json" else "\n".join(render.flatten(data)))
+        print(
+            render.to_json(data, sort=False)
+            if options.format == "json"
+            else "\n".join(render.flatten(data))
+        )
     elif os.path.exists(env.node_conf()):
         with open(env.node_conf(), encoding="utf-8") as stream:
             sys.stdout.write(stream.read())

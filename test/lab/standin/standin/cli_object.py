@@ -42,7 +42,10 @@ CONDITIONS = {
     "shutdown": ["monitor.services.'{path}'.avail~(down|n/a)"],
     "stopped": ["monitor.services.'{path}'.avail~(down|stdby up|n/a)"],
     "started": ["monitor.services.'{path}'.avail~(up|n/a)"],
-    "placed": ["monitor.services.'{path}'.avail~(up|n/a)", "monitor.services.'{path}'.placement=optimal"],
+    "placed": [
+        "monitor.services.'{path}'.avail~(up|n/a)",
+        "monitor.services.'{path}'.placement=optimal",
+    ],
     "placed@": ["monitor.nodes.'{node}'.services.status.'{path}'.avail~(up|n/a)"],
 }
 
@@ -54,7 +57,9 @@ def run(path, action, options):
             return orchestrate(path, action, options)
     handler = HANDLERS.get(action)
     if handler is None:
-        Log(path).info(f"action '{action}' is not applicable to '{paths.split(path)[1]}' kind objects")
+        Log(path).info(
+            f"action '{action}' is not applicable to '{paths.split(path)[1]}' kind objects"
+        )
         return 0
     return handler(path, options)
 
@@ -93,7 +98,9 @@ def wait_target(path, target, seconds):
     base, separator, node = target.partition("@")
     deadline = time.monotonic() + seconds
     for condition in CONDITIONS.get(base + separator, []):
-        code = wait_for(condition.format(path=path, node=node), max(0.0, deadline - time.monotonic()))
+        code = wait_for(
+            condition.format(path=path, node=node), max(0.0, deadline - time.monotonic())
+        )
         if code:
             return code
     return 0
@@ -107,7 +114,9 @@ def _clear(path, options):
             if node == env.nodename():
                 answer = wire.local(request)
             else:
-                answer = wire.remote(node, instance.cluster.listener_port, instance.cluster.secret, request)
+                answer = wire.remote(
+                    *instance.cluster.listener_target(node), instance.cluster.secret, request
+                )
         except (OSError, Failed) as error:
             sys.stderr.write(f"{node}: {error}\n")
             return 1
@@ -206,7 +215,9 @@ def _disable(path, options, disable=True):
         elif "disable" in instance.sections.get(rid, {}):
             instance.log.info(f"remove {rid}.disable")
             del instance.sections[rid]["disable"]
-        for keyword in [name for name in instance.sections.get(rid, {}) if name.startswith("disable@")]:
+        for keyword in [
+            name for name in instance.sections.get(rid, {}) if name.startswith("disable@")
+        ]:
             instance.log.info(f"remove {rid}.{keyword}")
             del instance.sections[rid][keyword]
     instance.save()
@@ -247,7 +258,11 @@ def _print_status(path, options):
         monitor = answer["mon_data"]
         data["cluster"] = {
             "compat": monitor["compat"],
-            **{key: value for key, value in answer["service"].items() if key in ("avail", "overall", "placement")},
+            **{
+                key: value
+                for key, value in answer["service"].items()
+                if key in ("avail", "overall", "placement")
+            },
         }
         data["monitor"] = answer["monitor"] or {"status": "idle"}
     except (OSError, KeyError):
@@ -303,14 +318,14 @@ def create(names, options):
         default.setdefault("id", str(uuid.uuid4()))
         if paths.split(path)[1] == "svc" and "nodes" not in default:
             default["nodes"] = env.nodename()
+        if paths.split(path)[1] == "svc" and not paths.exists(path):
+            # Before the configuration is there: the daemon must not act on an object half made.
+            Instance(path).freeze()
         conf.save(paths.config_file(path), sections)
         instance = Instance(path)
         for section in conf.ignored_sections(sections):
             instance.log.warning(f"ignored section {section}")
         if instance.kind in ("svc", "vol"):
-            if instance.orchestrate != "no":
-                # Until it is provisioned there is nothing to orchestrate.
-                instance.freeze()
             instance.status_data()
         tell_daemon({"action": "wake"})
         if options.provision:
@@ -329,7 +344,10 @@ def _source(name):
         raise Failed(f"{name}: {error.strerror}") from None
     if text.lstrip().startswith("{"):
         return {
-            section: {key: value if isinstance(value, str) else json.dumps(value) for key, value in keywords.items()}
+            section: {
+                key: value if isinstance(value, str) else json.dumps(value)
+                for key, value in keywords.items()
+            }
             for section, keywords in json.loads(text).items()
             if section != "metadata"
         }
@@ -381,14 +399,25 @@ def _print_config(path, options):
     instance = Instance(path)
     if not options.format:
         with open(instance.config_file, encoding="utf-8") as stream:
-            print(stream.read().rstrip("\n") + "\n")
+            print(stream.read().rstrip("\n"))
         return 0
     data = {
-        name: {key: instance.get(name, key) if options.eval else value for key, value in keywords.items()}
+        name: {
+            key: instance.get(name, key) if options.eval else value
+            for key, value in keywords.items()
+        }
         for name, keywords in instance.sections.items()
     }
-    data["metadata"] = {"name": instance.name, "kind": instance.kind, "namespace": instance.namespace}
-    print(render.to_json(data, sort=False) if options.format == "json" else "\n".join(render.flatten(data)))
+    data["metadata"] = {
+        "name": instance.name,
+        "kind": instance.kind,
+        "namespace": instance.namespace,
+    }
+    print(
+        render.to_json(data, sort=False)
+        if options.format == "json"
+        else "\n".join(render.flatten(data))
+    )
     return 0
 
 
@@ -446,7 +475,9 @@ def _data(options):
     if os.path.isdir(source):
         names = [os.path.join(base, name) for base, _, files in os.walk(source) for name in files]
         prefix = options.key or os.path.basename(source.rstrip("/"))
-        found = [(os.path.join(prefix, os.path.relpath(name, source)), name) for name in sorted(names)]
+        found = [
+            (os.path.join(prefix, os.path.relpath(name, source)), name) for name in sorted(names)
+        ]
     else:
         found = [(options.key or os.path.basename(source), source)]
     try:
@@ -490,7 +521,9 @@ def _add(path, options):
 def _change(path, options):
     instance = Instance(path)
     if options.key not in instance.keys():
-        raise _named(instance, f"key '{options.key}' does not exist. use the 'add' action to add it.")
+        raise _named(
+            instance, f"key '{options.key}' does not exist. use the 'add' action to add it."
+        )
     pairs = _data(options)
     if pairs is None:
         raise _named(instance, "a value or value source mut be specified for a change action.")

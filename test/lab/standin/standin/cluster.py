@@ -48,7 +48,9 @@ class Cluster:
                 continue
             found[section] = {
                 "timeout": conf.duration(self.get(section, "timeout"), self.settings["hb_timeout"]),
-                "interval": conf.duration(self.get(section, "interval"), self.settings["hb_interval"]),
+                "interval": conf.duration(
+                    self.get(section, "interval"), self.settings["hb_interval"]
+                ),
                 "port": int(self.get(section, "port") or self.settings["hb_port"]),
                 "addr": self.bind_address(section),
             }
@@ -66,6 +68,11 @@ class Cluster:
         address = self.get(section, "addr", node=node)
         port = int(self.get(section, "port", node=node) or self.settings["hb_port"])
         return (address if address not in (None, "::", "0.0.0.0") else node), port
+
+    def listener_target(self, node):
+        """Where the daemon of a node is asked: (address, port)."""
+        port = int(self.get("listener", "port", node=node) or self.settings["listener_port"])
+        return self.get("listener", "addr", node=node) or node, port
 
     @property
     def listener_port(self):

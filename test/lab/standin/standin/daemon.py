@@ -18,8 +18,6 @@ from .jobs import Jobs
 from .log import Log
 from .monitor import Monitor
 
-STOP_GRACE = 3.0
-
 
 class Connection:
     """A request on its way in, its answer on its way out."""
@@ -99,10 +97,12 @@ class Daemon:
 
     def reconfigure(self):
         self.cluster_mtime = conf.mtime(env.cluster_conf())
-        before = self.cluster.listener_port
+        before = self.cluster.listener_target(self.node)
         self.cluster = Cluster()
-        self.log.info(f"cluster configuration: name {self.cluster.name}, nodes {' '.join(self.cluster.nodes)}")
-        if self.cluster.listener_port != before:
+        self.log.info(
+            f"cluster configuration: name {self.cluster.name}, nodes {' '.join(self.cluster.nodes)}"
+        )
+        if self.cluster.listener_target(self.node) != before:
             self.open_listener()
         self.heartbeats.configure()
 
@@ -114,7 +114,7 @@ class Daemon:
         self.monitor.set_node(status="maintenance")
         self.monitor.turn()
         self.heartbeats.force()
-        self.stopping = time.monotonic() + (0.5 if self.cluster.peers else 0.0)
+        self.stopping = time.monotonic() + 0.5
 
     def close(self):
         # Actions under way finish by themselves: cutting a move in two is worse than outliving the daemon.
@@ -138,7 +138,8 @@ class Daemon:
     def open_listener(self):
         self.unlisten("listener")
         try:
-            self.listen("listener", wire.tcp_socket("::", self.cluster.listener_port))
+            address = self.cluster.get("listener", "addr") or "::"
+            self.listen("listener", wire.tcp_socket(address, self.cluster.listener_port))
         except OSError as error:
             self.log.error(f"listener: {error}")
 
@@ -244,14 +245,26 @@ class Daemon:
     def status(self):
         """What ``daemon status --format json`` shows."""
         ident = os.getpid()
-        thread = {"configured": self.started, "created": self.started, "ident": ident, "state": "running"}
+        thread = {
+            "configured": self.started,
+            "created": self.started,
+            "ident": ident,
+            "state": "running",
+        }
         return {
-            "cluster": {"id": self.cluster.id, "name": self.cluster.name, "nodes": self.cluster.nodes},
+            "cluster": {
+                "id": self.cluster.id,
+                "name": self.cluster.name,
+                "nodes": self.cluster.nodes,
+            },
             "daemon": {"ident": ident, "state": "running"},
             **self.heartbeats.status(thread),
             "listener": {
                 **thread,
-                "config": {"addr": "", "port": self.cluster.listener_port},
+                "config": {
+                    "addr": self.cluster.get("listener", "addr") or "",
+                    "port": self.cluster.listener_port,
+                },
                 "stats": {"sessions": {**self.sessions, "alive": {}, "clients": {}}},
                 "tid": ident,
             },
@@ -261,7 +274,9 @@ class Daemon:
 
     def instance(self, path, **options):
         avail = self.monitor.aggregates.get(path, {}).get("avail")
-        return Instance(path, {**options, "origin": "daemon"}, avail, console=False, cluster=self.cluster)
+        return Instance(
+            path, {**options, "origin": "daemon"}, avail, console=False, cluster=self.cluster
+        )
 
 
 def running():

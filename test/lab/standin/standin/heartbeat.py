@@ -40,8 +40,13 @@ class Heartbeats:
         """Take over the cluster's heartbeats as they are now."""
         daemon = self.daemon
         config = daemon.cluster.heartbeats()
-        wanted = {f"hb:[{one['addr']}]:{one['port']}": (one["addr"], one["port"]) for one in config.values()}
-        for name in [name for name in daemon.listeners if name.startswith("hb:") and name not in wanted]:
+        wanted = {
+            f"hb:[{one['addr']}]:{one['port']}": (one["addr"], one["port"])
+            for one in config.values()
+        }
+        for name in [
+            name for name in daemon.listeners if name.startswith("hb:") and name not in wanted
+        ]:
             daemon.unlisten(name)
         for name, (address, port) in wanted.items():
             if name in daemon.listeners:
@@ -193,14 +198,22 @@ class Heartbeats:
                 data[f"{name}.{side}"] = {
                     **thread,
                     "config": (
-                        {"addr": config["addr"], "port": config["port"], "timeout": int(config["timeout"])}
+                        {
+                            "addr": config["addr"],
+                            "port": config["port"],
+                            "timeout": int(config["timeout"]),
+                        }
                         if side == "rx"
                         else {}
                     ),
                     "configured": self.configured,
                     "peers": peers,
-                    "stats": {"beats": beats, "bytes": size, "errors": errors, "since": self.stats[name]["since"]},
+                    "stats": {
+                        "beats": beats,
+                        "bytes": size,
+                        "errors": errors,
+                        "since": self.stats[name]["since"],
+                    },
                     "tid": thread["ident"],
                 }
         return data
-

@@ -73,7 +73,9 @@ class Instance:
             "private_var": self.var_dir,
             "id": self.sections.get("DEFAULT", {}).get("id", ""),
         }
-        self.conf = conf.Resolver(self.sections, builtins, self.node, deferred=self._deferred, defaults=res.DEFAULTS)
+        self.conf = conf.Resolver(
+            self.sections, builtins, self.node, deferred=self._deferred, defaults=res.DEFAULTS
+        )
         self.conf.nodes = tuple(self.nodes)
         self._resources = None
 
@@ -159,7 +161,11 @@ class Instance:
         if self._resources is None:
             self._resources = {}
             if self.kind in ("svc", "vol"):
-                rids = [section for section in self.sections if "#" in section and not section.startswith("subset#")]
+                rids = [
+                    section
+                    for section in self.sections
+                    if "#" in section and not section.startswith("subset#")
+                ]
                 if "sync#i0" not in rids:
                     rids.append("sync#i0")
                 for rid in rids:
@@ -184,7 +190,13 @@ class Instance:
         return conf.boolean(self.get(f"subset#{set_id}", "parallel"))
 
     def other(self, path, **options):
-        return Instance(path, {**options, "origin": self.options.get("origin")}, None, self.console, self.cluster)
+        return Instance(
+            path,
+            {**options, "origin": self.options.get("origin")},
+            None,
+            self.console,
+            self.cluster,
+        )
 
     def create_other(self, path, sections):
         sections["DEFAULT"]["id"] = str(uuid.uuid4())
@@ -197,7 +209,7 @@ class Instance:
     def ask_peers(self, request):
         """Ask the daemons of the object's other nodes -> {node: answer}."""
         return {
-            node: wire.remote(node, self.cluster.listener_port, self.cluster.secret, request)
+            node: wire.remote(*self.cluster.listener_target(node), self.cluster.secret, request)
             for node in self.nodes
             if node != self.node
         }
@@ -209,7 +221,11 @@ class Instance:
         if self._avail is not None:
             return self._avail
         try:
-            return wire.local({"action": "object", "path": self.path}, 5).get("service", {}).get("avail")
+            return (
+                wire.local({"action": "object", "path": self.path}, 5)
+                .get("service", {})
+                .get("avail")
+            )
         except OSError:
             return None
 
@@ -224,7 +240,9 @@ class Instance:
 
     def ground_state(self):
         """What an application stands on: everything below it, DRBD aside, which is up on the standby too."""
-        return self._aggregate(lambda one: one.group in ("app", "sync", "task") or one.type == "disk.drbd")
+        return self._aggregate(
+            lambda one: one.group in ("app", "sync", "task") or one.type == "disk.drbd"
+        )
 
     def reference_state(self):
         return self._aggregate(lambda one: one.group in ("app", "sync", "task"))
@@ -303,7 +321,9 @@ class Instance:
                 "status_group": {group: status.settle(state) for group, state in groups.items()},
             }
         )
-        running = sorted(rid for rid, one in self.resources.items() if one.group == "task" and one.running())
+        running = sorted(
+            rid for rid, one in self.resources.items() if one.group == "task" and one.running()
+        )
         if running:
             data["running"] = running
         if self.orchestrate != "no":
@@ -321,7 +341,9 @@ class Instance:
             if not resource.disabled
         }
         if states:
-            data["provisioned"] = True if states <= {True, None} else False if states <= {False, None} else "mixed"
+            data["provisioned"] = (
+                True if states <= {True, None} else False if states <= {False, None} else "mixed"
+            )
         return self._write(data) if write else data
 
     def _write(self, data):
@@ -348,7 +370,9 @@ class Instance:
                     if time.monotonic() >= deadline:
                         stream.seek(0)
                         holder = stream.read().strip()
-                        raise Failed(f"timed out waiting for lock (timeout {limit:g}, action {action}, held for: {holder})") from None
+                        raise Failed(
+                            f"timed out waiting for lock (timeout {limit:g}, action {action}, held for: {holder})"
+                        ) from None
                     time.sleep(0.1)
             stream.truncate(0)
             stream.write(action)
@@ -394,7 +418,9 @@ class Instance:
         self._monitor(PROGRESS[name], "unset" if ending and not scoped else None)
 
     def _monitor(self, state, local_expect=None):
-        tell_daemon({"action": "monitor", "path": self.path, "status": state, "local_expect": local_expect})
+        tell_daemon(
+            {"action": "monitor", "path": self.path, "status": state, "local_expect": local_expect}
+        )
 
     def _attempt(self, name, scoped):
         try:
@@ -411,8 +437,15 @@ class Instance:
 
     def _conclude(self, name, scoped, code):
         data = self.status_data(refresh=True)
-        if name == "start" and not scoped and not code and data.get("avail") not in ("up", "stdby up", "n/a"):
-            self.log.error(f"start action returned 0 but instance avail status is {data.get('avail')}")
+        if (
+            name == "start"
+            and not scoped
+            and not code
+            and data.get("avail") not in ("up", "stdby up", "n/a")
+        ):
+            self.log.error(
+                f"start action returned 0 but instance avail status is {data.get('avail')}"
+            )
             return 1
         return code
 
@@ -480,7 +513,9 @@ class Instance:
         for thread in threads:
             thread.join()
         if failed:
-            raise Failed(f"{','.join(sorted(failed))} non-optional resources jobs returned with error")
+            raise Failed(
+                f"{','.join(sorted(failed))} non-optional resources jobs returned with error"
+            )
 
     def do_start(self):
         self.walk(START_GROUPS, "start")

@@ -40,7 +40,10 @@ class Jobs:
         os.setsid()
         daemon = self.daemon
         daemon.selector.close()
-        for sock in (*daemon.listeners.values(), *(one.sock for one in daemon.connections.values())):
+        for sock in (
+            *daemon.listeners.values(),
+            *(one.sock for one in daemon.connections.values()),
+        ):
             sock.close()
         daemon.wake_read.close()
         daemon.wake_write.close()

@@ -14,6 +14,7 @@ READY_PERIOD = 5.0
 # How long the target of a deleted object is kept, for the peers to hear of it.
 AFTERLIFE = 5.0
 SCHEDULE_EVERY = 1.0
+REFRESH_RETRY = 10.0
 
 
 class Monitor:
@@ -34,6 +35,7 @@ class Monitor:
         self.nmon = {"status": "init", "status_updated": time.time()}
         self.waiting = set()
         self.running = set()
+        self.refresh_after = {}
         self.stats_at = 0.0
         self.stats_data = {}
         self.schedule_at = 0.0
@@ -112,7 +114,9 @@ class Monitor:
             if obj.orchestrate == "no" or self.smon(path).get("global_expect") == "thawed":
                 continue
             for node in obj.nodes:
-                instance = self.nodes.get(node, {}).get("services", {}).get("status", {}).get(path, {})
+                instance = (
+                    self.nodes.get(node, {}).get("services", {}).get("status", {}).get(path, {})
+                )
                 if node != self.node and instance.get("frozen"):
                     self.log(f"freeze {path}: frozen on {node}")
                     self.daemon.instance(path).freeze()
@@ -131,10 +135,13 @@ class Monitor:
         """Follow the cluster-wide wish to freeze or thaw nodes."""
         for node, data in self.nodes.items():
             theirs = data.get("monitor", {})
-            newer = theirs.get("global_expect_updated", 0) > self.nmon.get("global_expect_updated", 0)
+            newer = theirs.get("global_expect_updated", 0) > self.nmon.get(
+                "global_expect_updated", 0
+            )
             if node != self.node and theirs.get("global_expect") and newer:
                 self.nmon.update(
-                    global_expect=theirs["global_expect"], global_expect_updated=theirs["global_expect_updated"]
+                    global_expect=theirs["global_expect"],
+                    global_expect_updated=theirs["global_expect_updated"],
                 )
         target = self.nmon.get("global_expect")
         if not target:
@@ -238,7 +245,11 @@ class Monitor:
         for path, obj in self.objects.items():
             if obj.kind not in ("svc", "vol"):
                 if path not in self.statuses:
-                    self.statuses[path] = {"csum": self.configs[path]["csum"], "kind": obj.kind, "updated": time.time()}
+                    self.statuses[path] = {
+                        "csum": self.configs[path]["csum"],
+                        "kind": obj.kind,
+                        "updated": time.time(),
+                    }
                 continue
             name = os.path.join(paths.var_dir(path), "status.json")
             stamp = conf.mtime(name)
@@ -250,14 +261,20 @@ class Monitor:
                     self.version += 1
                 except (OSError, ValueError):
                     continue
-            old = stamp < self.configs[path]["updated"] or stamp < time.time() - self.daemon.cluster.settings["status_interval"]
+            old = (
+                stamp < self.configs[path]["updated"]
+                or stamp < time.time() - self.daemon.cluster.settings["status_interval"]
+            )
             if old and not self.smon(path)["status"].endswith("ing"):
                 self.refresh(path)
 
     def refresh(self, path, boot=False):
-        """Evaluate an instance's status in a child; once at a time."""
-        if self.daemon.jobs.busy("status", path) or self.node not in self.objects[path].nodes:
+        """Evaluate an instance's status in a child; one at a time, and no flood of them when it fails."""
+        now = time.monotonic()
+        if self.node not in self.objects[path].nodes:
             self.waiting.discard(path)
+            return
+        if self.daemon.jobs.busy("status", path) or now < self.refresh_after.get(path, 0):
             return
 
         def work():
@@ -269,6 +286,7 @@ class Monitor:
 
         def done(code):
             self.waiting.discard(path)
+            self.refresh_after[path] = time.monotonic() + (REFRESH_RETRY if code else 0)
 
         self.daemon.jobs.start("status", path, work, done)
 
@@ -286,7 +304,11 @@ class Monitor:
             status[path] = {**data, "monitor": {"placement": "", **smon}}
         for path, (when, _) in list(self.deleted.items()):
             smon = self.smons.get(path, {})
-            if path in self.objects or (now - when > AFTERLIFE and not smon.get("global_expect")) or now - when > 60:
+            if (
+                path in self.objects
+                or (now - when > AFTERLIFE and not smon.get("global_expect"))
+                or now - when > 60
+            ):
                 self.smons.pop(path, None) if path not in self.objects else None
                 if now - when > 60:
                     del self.deleted[path]
@@ -299,7 +321,10 @@ class Monitor:
             "monitor": {"placement": "", "status": "idle"},
             "updated": self.begun,
         }
-        config = {path: {key: one[key] for key in ("csum", "scope", "updated")} for path, one in self.configs.items()}
+        config = {
+            path: {key: one[key] for key in ("csum", "scope", "updated")}
+            for path, one in self.configs.items()
+        }
         config["cluster"] = {
             "csum": csum,
             "scope": self.daemon.cluster.nodes,
@@ -325,7 +350,9 @@ class Monitor:
         }
         before = self.nodes.get(self.node, {})
         volatile = ("updated", "gen", "stats")
-        if {k: v for k, v in before.items() if k not in volatile} != {k: v for k, v in data.items() if k not in volatile}:
+        if {k: v for k, v in before.items() if k not in volatile} != {
+            k: v for k, v in data.items() if k not in volatile
+        }:
             self.version += 1
             data["updated"] = now
         else:
@@ -404,7 +431,11 @@ class Monitor:
 
     def update_aggregates(self):
         view = self.view()
-        live = {path: obj for path, obj in self.known_objects().items() if any("updated" in one for one in view.instances(path).values())}
+        live = {
+            path: obj
+            for path, obj in self.known_objects().items()
+            if any("updated" in one for one in view.instances(path).values())
+        }
         self.aggregates = {path: orchestrate.aggregate(view, obj) for path, obj in live.items()}
 
     def object_turn(self, path):
@@ -437,7 +468,11 @@ class Monitor:
                 self.set_smon(path, order)
 
     def expect_started(self, path, instance, smon):
-        if instance.get("avail") == "up" and smon["status"] == "idle" and smon.get("local_expect") != "started":
+        if (
+            instance.get("avail") == "up"
+            and smon["status"] == "idle"
+            and smon.get("local_expect") != "started"
+        ):
             if smon.get("global_expect") is None:
                 self.set_smon(path, Smon(local_expect="started"))
         if instance.get("avail") == "up" and smon["status"] in ("start failed", "place failed"):
@@ -491,7 +526,9 @@ class Monitor:
                 if mine is None:
                     smon = data["services"]["status"].get(path, {}).get("monitor", {})
                     gone = self.deleted.get(path)
-                    if smon.get("global_expect") in ("deleted", "purged") or (gone and config["updated"] <= gone[0]):
+                    if smon.get("global_expect") in ("deleted", "purged") or (
+                        gone and config["updated"] <= gone[0]
+                    ):
                         continue
                 elif config["csum"] == mine["csum"] or config["updated"] <= mine["updated"]:
                     continue
@@ -503,11 +540,14 @@ class Monitor:
         def work():
             cluster = self.daemon.cluster
             request = {"action": "config_get", "path": path}
-            answer = wire.remote(node, cluster.listener_port, cluster.secret, request)
+            answer = wire.remote(*cluster.listener_target(node), cluster.secret, request)
             if not answer.get("data"):
                 return 1
-            conf.save(paths.config_file(path), conf.parse(answer["data"]), answer["mtime"])
             namespace, kind, _ = paths.split(path)
+            if kind == "svc" and not paths.exists(path):
+                # A new service is left alone until somebody provisions or thaws it.
+                self.daemon.instance(path).freeze()
+            conf.save(paths.config_file(path), conf.parse(answer["data"]), answer["mtime"])
             if kind == "cfg":
                 install(self.daemon, namespace)
             return 0
@@ -520,12 +560,18 @@ class Monitor:
         """Run the tasks and synchronisations that are due, where their instance is up."""
         for path, obj in self.objects.items():
             data = self.statuses.get(path, {})
-            if data.get("avail") != "up" or data.get("provisioned") is not True or self.smon(path)["status"] != "idle":
+            if (
+                data.get("avail") != "up"
+                or data.get("provisioned") is not True
+                or self.smon(path)["status"] != "idle"
+            ):
                 continue
             instance = self.daemon.instance(path)
             due = []
             for action, rid in sched.due(instance, time.time()):
-                if (path, rid) in self.running or (action == "run" and not ready(data, instance, rid)):
+                if (path, rid) in self.running or (
+                    action == "run" and not ready(data, instance, rid)
+                ):
                     continue
                 sched.ran(instance, action, rid)
                 if action == "run":

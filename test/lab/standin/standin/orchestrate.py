@@ -196,7 +196,10 @@ def candidates(view, obj, strict=True, unprovisioned=False):
         if strict:
             if data.get("frozen") or instance.get("frozen"):
                 continue
-            if instance["avail"] == "n/a" or monitor(instance).get("status") in ("start failed", "place failed"):
+            if instance["avail"] == "n/a" or monitor(instance).get("status") in (
+                "start failed",
+                "place failed",
+            ):
                 continue
             if instance.get("provisioned") is False and not unprovisioned:
                 continue
@@ -225,7 +228,11 @@ def leader_first(view, obj):
 
 def others_done(view, obj, deleted=False):
     """Whether this node may unprovision now: it is not the last one, or all others are done."""
-    ranks = [node for node in candidates(view, obj, strict=False) if view.instances(obj.path)[node].get("provisioned")]
+    ranks = [
+        node
+        for node in candidates(view, obj, strict=False)
+        if view.instances(obj.path)[node].get("provisioned")
+    ]
     if not ranks or ranks[0] != view.node:
         return True
     for node, instance in view.instances(obj.path).items():
@@ -238,7 +245,9 @@ def others_done(view, obj, deleted=False):
 
 def children_down(view, obj, aggregates):
     return all(
-        aggregates.get(child, {}).get("avail", "unknown") in STOPPED for child in obj.children if child != obj.path
+        aggregates.get(child, {}).get("avail", "unknown") in STOPPED
+        for child in obj.children
+        if child != obj.path
     )
 
 
@@ -246,9 +255,9 @@ def children_down(view, obj, aggregates):
 
 
 def aborted(state, target, placement):
-    base = (target or "").split("@")[0]
+    """A move to a named node is never given up for a failure: it goes on when the failure is cleared."""
     pairs = ABORTED | (ABORTED_LEADER if placement == "leader" else ABORTED_OTHER)
-    return (state, base) in pairs
+    return (state, target) in pairs
 
 
 def reached(view, obj, agg, target):
@@ -288,7 +297,10 @@ def reached(view, obj, agg, target):
         destination = view.instances(obj.path).get(target.split("@")[1])
         if destination is None:
             return True
-        return destination.get("avail") not in STOPPED or monitor(destination).get("status") == "start failed"
+        return (
+            destination.get("avail") not in STOPPED
+            or monitor(destination).get("status") == "start failed"
+        )
     if target.startswith("restarted@"):
         return smon.get("local_expect") != "started" and view.now > float(target.split("@")[1]) + 2
     return target != "provisioned"
@@ -304,7 +316,9 @@ def accepts(view, obj, agg, target):
     instance = view.local(obj.path) or {}
     smon = monitor(instance)
     avail = instance.get("avail")
-    if target not in ("aborted", "thawed", "frozen") and aborted(smon.get("status"), target, smon.get("placement")):
+    if target not in ("aborted", "thawed", "frozen") and aborted(
+        smon.get("status"), target, smon.get("placement")
+    ):
         return False
     if target == "stopped":
         return avail not in STOPPED or not instance.get("frozen")
@@ -318,9 +332,15 @@ def accepts(view, obj, agg, target):
         here = view.node in target.split("@")[1].split(",")
         return avail in STOPPED if here else avail not in STOPPED
     if target == "placed":
-        return avail != "n/a" and (agg.get("placement") == "non-optimal" or agg.get("avail") != "up" or agg.get("frozen") == "frozen")
+        return avail != "n/a" and (
+            agg.get("placement") == "non-optimal"
+            or agg.get("avail") != "up"
+            or agg.get("frozen") == "frozen"
+        )
     if target.startswith("restarted@"):
-        return smon.get("local_expect") == "started" and smon.get("local_expect_updated", 0) < float(target.split("@")[1])
+        return smon.get("local_expect") == "started" and smon.get(
+            "local_expect_updated", 0
+        ) < float(target.split("@")[1])
     return not reached(view, obj, agg, target)
 
 
@@ -334,7 +354,9 @@ def adopt(view, obj, agg):
         target = monitor(instance).get("global_expect")
         if node == view.node or target is None or target == mine:
             continue
-        if mine and monitor(instance).get("global_expect_updated", 0) < smon.get("global_expect_updated", 0):
+        if mine and monitor(instance).get("global_expect_updated", 0) < smon.get(
+            "global_expect_updated", 0
+        ):
             continue
         if accepts(view, obj, agg, target):
             return target
@@ -346,7 +368,11 @@ def decide(view, obj, aggregates=None):
     instance = view.local(obj.path)
     if instance is None or "updated" not in instance:
         return []
-    if any(view.nodes[node].get("monitor", {}).get("status") == "init" for node in obj.nodes if node in view.nodes):
+    if any(
+        view.nodes[node].get("monitor", {}).get("status") == "init"
+        for node in obj.nodes
+        if node in view.nodes
+    ):
         return []
     smon = monitor(instance)
     state, target = smon.get("status", "idle"), smon.get("global_expect")
@@ -374,7 +400,12 @@ def decide(view, obj, aggregates=None):
 
 def _resources(view, obj, instance, smon):
     """Restart what should be up here by itself: standby resources, and those with ``restart``."""
-    if view.node_frozen or instance.get("frozen") or obj.disabled or smon.get("status", "idle") != "idle":
+    if (
+        view.node_frozen
+        or instance.get("frozen")
+        or obj.disabled
+        or smon.get("status", "idle") != "idle"
+    ):
         return []
     if smon.get("global_expect") in ("unprovisioned", "purged", "deleted", "frozen"):
         return []
@@ -409,7 +440,13 @@ def _start(failed="start failed"):
 
 
 def _stop(force=False):
-    return Run("stop", "stopping", "stop failed", {"force": force}, Smon(status="idle", local_expect="unset"))
+    return Run(
+        "stop",
+        "stopping",
+        "stop failed",
+        {"force": force},
+        Smon(status="idle", local_expect="unset"),
+    )
 
 
 FREEZE = ("freeze", "freezing", "idle")
@@ -419,7 +456,11 @@ THAW = ("thaw", "thawing", "idle")
 def _manual(view, obj, instance, smon, agg, aggregates):
     target = smon["global_expect"]
     base = target.split("@")[0] + ("_at" if "@" in target else "")
-    return MANUAL[base](view, obj, instance, smon, agg, aggregates) if base in MANUAL else [Smon(global_expect="unset")]
+    return (
+        MANUAL[base](view, obj, instance, smon, agg, aggregates)
+        if base in MANUAL
+        else [Smon(global_expect="unset")]
+    )
 
 
 def _frozen_(view, obj, instance, smon, agg, aggregates):
@@ -447,7 +488,9 @@ def _stopped(view, obj, instance, smon, agg, aggregates, run=None):
 def _shutdown(view, obj, instance, smon, agg, aggregates):
     if is_shut(instance):
         return []
-    run = Run("shutdown", "shutting", "shutdown failed", success=Smon(status="idle", local_expect="unset"))
+    run = Run(
+        "shutdown", "shutting", "shutdown failed", success=Smon(status="idle", local_expect="unset")
+    )
     return _stopped(view, obj, instance, smon, agg, aggregates, run)
 
 
@@ -488,7 +531,15 @@ def _unprovisioned(view, obj, instance, smon, agg, aggregates, deleted=False):
     options = {"leader": natural_leader(view, obj)}
     if deleted:
         return [Run("purge", "unprovisioning", "purge failed", options)]
-    return [Run("unprovision", "unprovisioning", "unprovision failed", options, Smon(status="idle", local_expect="unset"))]
+    return [
+        Run(
+            "unprovision",
+            "unprovisioning",
+            "unprovision failed",
+            options,
+            Smon(status="idle", local_expect="unset"),
+        )
+    ]
 
 
 def _purged(view, obj, instance, smon, agg, aggregates):
@@ -514,7 +565,9 @@ def _placed(view, obj, instance, smon, agg, aggregates):
         return [Run(*THAW)]
     leader = smon.get("placement") == "leader"
     if not leader:
-        somebody = any(monitor(one).get("placement") == "leader" for one in view.instances(obj.path).values())
+        somebody = any(
+            monitor(one).get("placement") == "leader" for one in view.instances(obj.path).values()
+        )
         return [_stop()] if somebody and instance.get("avail") not in STOPPED else []
     if instance.get("avail") in STARTED:
         return []
@@ -591,11 +644,14 @@ def _auto(view, obj, instance, smon, agg):
     peers = {node: one for node, one in view.instances(obj.path).items() if node != view.node}
     acting = any(monitor(one).get("status", "").endswith("ing") for one in peers.values())
     warned = any(
-        one.get("avail") == "warn" and not monitor(one).get("status", "").endswith("ing") for one in peers.values()
+        one.get("avail") == "warn" and not monitor(one).get("status", "").endswith("ing")
+        for one in peers.values()
     )
     failed = "place failed" if target == "placed" else "start failed"
     if state == "ready":
-        better = not is_leader(view, obj) and any(monitor(one).get("status") == "ready" for one in peers.values())
+        better = not is_leader(view, obj) and any(
+            monitor(one).get("status") == "ready" for one in peers.values()
+        )
         if instance["avail"] == "up" or avail not in allowed or warned or better or acting:
             return [Smon(status="idle")]
         if smon.get("status_updated", 0) < view.now - view.ready_period:
@@ -603,6 +659,12 @@ def _auto(view, obj, instance, smon, agg):
         return []
     if state != "idle" or (obj.orchestrate == "no" and not manual):
         return []
-    if avail not in allowed or warned or acting or not is_leader(view, obj) or instance["avail"] == "up":
+    if (
+        avail not in allowed
+        or warned
+        or acting
+        or not is_leader(view, obj)
+        or instance["avail"] == "up"
+    ):
         return []
     return [_start(failed)] if len(obj.nodes) == 1 else [Smon(status="ready")]

@@ -83,7 +83,9 @@ def _squeeze(pads, total, depth, separator):
 
 def _draw(node, pads, depth, separator, lasts, lines):
     cells = [
-        [line for text in texts for line in textwrap.wrap(text, width=pads[index])] if pads[index] else []
+        [line for text in texts for line in textwrap.wrap(text, width=pads[index])]
+        if pads[index]
+        else []
         for index, texts in enumerate(node.columns)
     ]
     for row in range(max([len(cell) for cell in cells], default=0)):
@@ -101,7 +103,9 @@ def _prefix(lasts, has_children, row):
     if not lasts:
         return ""
     if row == 0:
-        return "".join("   " if last else "|  " for last in lasts[:-1]) + ("`- " if lasts[-1] else "|- ")
+        return "".join("   " if last else "|  " for last in lasts[:-1]) + (
+            "`- " if lasts[-1] else "|- "
+        )
     return "".join("   " if last else "|  " for last in lasts) + ("|  " if has_children else "   ")
 
 
@@ -159,7 +163,14 @@ def instance_tree(path, data, monitor, nodename):
     top = Node(path, "", cluster.get("avail", "n/a") if cluster else "", ", ".join(words))
     instances = top.add("instances")
     nodes = monitor.get("nodes", {}) if monitor else {}
-    scope = next((n["services"]["config"][path]["scope"] for n in nodes.values() if path in n["services"]["config"]), [nodename])
+    scope = next(
+        (
+            n["services"]["config"][path]["scope"]
+            for n in nodes.values()
+            if path in n["services"]["config"]
+        ),
+        [nodename],
+    )
     for name in sorted(scope):
         if name == nodename:
             continue
@@ -167,15 +178,26 @@ def instance_tree(path, data, monitor, nodename):
         if other is None:
             instances.add(name, "", "undef", "daemon down")
         else:
-            instances.add(name, "", other.get("avail", "n/a"), notice(other, nodes[name].get("frozen")))
+            instances.add(
+                name, "", other.get("avail", "n/a"), notice(other, nodes[name].get("frozen"))
+            )
     if nodename in scope:
-        local = instances.add(nodename, "", data.get("avail", "n/a"), notice(data, nodes.get(nodename, {}).get("frozen")))
+        local = instances.add(
+            nodename,
+            "",
+            data.get("avail", "n/a"),
+            notice(data, nodes.get(nodename, {}).get("frozen")),
+        )
         _resources(local, data)
     for title in ("parents", "children"):
         if data.get(title):
             head = top.add(title)
             for other in data[title]:
-                avail = monitor.get("services", {}).get(other, {}).get("avail", "undef") if monitor else "undef"
+                avail = (
+                    monitor.get("services", {}).get(other, {}).get("avail", "undef")
+                    if monitor
+                    else "undef"
+                )
                 head.add(other, "", avail)
     return tree(top, " ", [(14,), None, 10, None])
 
@@ -195,7 +217,12 @@ def _resources(local, data):
                 parent = local.add(*([subset, "", "", "//"] if parallel else [subset]))
             for rid in subsets[subset]:
                 resource = {**resources[rid], "running": rid in data.get("running", [])}
-                parent.add(rid, flags(resource), resource["status"], [resource["label"], *resource.get("log", [])])
+                parent.add(
+                    rid,
+                    flags(resource),
+                    resource["status"],
+                    [resource["label"], *resource.get("log", [])],
+                )
 
 
 def schedule(rows):
@@ -213,10 +240,23 @@ def schedule(rows):
 
 
 def _date(stamp):
-    return "-" if stamp is None else datetime.datetime.fromtimestamp(stamp).strftime("%Y-%m-%d %H:%M:%S")
+    return (
+        "-"
+        if stamp is None
+        else datetime.datetime.fromtimestamp(stamp).strftime("%Y-%m-%d %H:%M:%S")
+    )
 
 
-ICONS = {"up": "O", "down": "X", "warn": "!", "n/a": "/", "undef": "?", "stdby up": "S", "stdby down": "x", "unknown": "?"}
+ICONS = {
+    "up": "O",
+    "down": "X",
+    "warn": "!",
+    "n/a": "/",
+    "undef": "?",
+    "stdby up": "S",
+    "stdby down": "x",
+    "unknown": "?",
+}
 
 
 def cluster(data, paths=None, selector="*/svc/*"):
@@ -244,12 +284,22 @@ def cluster(data, paths=None, selector="*/svc/*"):
     rows.append([" score", "", "", "|", *(str(one.get("score", "")) for one in stats)])
     rows.append(["  load 15m", "", "", "|", *(str(one.get("load_15m", "")) for one in stats)])
     for key in ("mem", "swap"):
-        rows.append([f"  {key}", "", "", "|", *(_usage(one, key, state) for one, state in zip(stats, states, strict=True))])
+        rows.append(
+            [
+                f"  {key}",
+                "",
+                "",
+                "|",
+                *(_usage(one, key, state) for one, state in zip(stats, states, strict=True)),
+            ]
+        )
     rows.append([" state", "", "", "|", *(_node_state(state) for state in states)])
     title = selector if len(selector) <= 15 else f"{selector[:12]}..."
     rows += [[], [title, "", "", "", *nodes]]
     for path in sorted(monitor["services"]):
-        if (paths is None and "/svc/" not in f"/{path}") or (paths is not None and path not in paths):
+        if (paths is None and "/svc/" not in f"/{path}") or (
+            paths is not None and path not in paths
+        ):
             continue
         rows.append(_object_row(path, monitor, nodes))
     rows.append([])
@@ -267,7 +317,11 @@ def _usage(stats, key, state):
 def _node_state(state):
     status = state.get("monitor", {}).get("status", "")
     expect = state.get("monitor", {}).get("global_expect")
-    return ("" if status == "idle" else status) + ("*" if state.get("frozen") else "") + (f" >{expect}" if expect else "")
+    return (
+        ("" if status == "idle" else status)
+        + ("*" if state.get("frozen") else "")
+        + (f" >{expect}" if expect else "")
+    )
 
 
 def _object_row(path, monitor, nodes):
@@ -305,7 +359,10 @@ def _object_row(path, monitor, nodes):
 
 
 def _align(rows):
-    widths = [max([len(row[index]) for row in rows if index < len(row)], default=0) for index in range(max(map(len, rows)))]
+    widths = [
+        max([len(row[index]) for row in rows if index < len(row)], default=0)
+        for index in range(max(map(len, rows)))
+    ]
     lines = []
     for row in rows:
         cells = [

@@ -51,7 +51,9 @@ def local(daemon, request):
         return {"info": monitor.clear(path)}
     if action == "monitor":
         if path in monitor.objects:
-            monitor.set_smon(path, Smon(status=request["status"], local_expect=request.get("local_expect")))
+            monitor.set_smon(
+                path, Smon(status=request["status"], local_expect=request.get("local_expect"))
+            )
         return {}
     if action == "wait":
         return {"satisfied": waits.satisfied(daemon.status(), request["condition"])}
@@ -91,7 +93,12 @@ def _object(daemon, path):
     data = daemon.status()["monitor"]
     return {
         "service": data["services"].get(path, {}),
-        "monitor": data["nodes"].get(daemon.node, {}).get("services", {}).get("status", {}).get(path, {}).get("monitor"),
+        "monitor": data["nodes"]
+        .get(daemon.node, {})
+        .get("services", {})
+        .get("status", {})
+        .get(path, {})
+        .get("monitor"),
         "mon_data": data,
     }
 
@@ -110,7 +117,11 @@ def _membership(daemon, action, node):
     """Take a node into the cluster's configuration, or out of it; the newcomer gets the whole of it."""
     sections = conf.load(env.cluster_conf())
     nodes = daemon.cluster.nodes
-    wanted = [one for one in nodes if one != node] if action == "leave" else [*nodes, *([] if node in nodes else [node])]
+    wanted = (
+        [one for one in nodes if one != node]
+        if action == "leave"
+        else [*nodes, *([] if node in nodes else [node])]
+    )
     if wanted != nodes:
         daemon.log.info(f"{action} of node {node}")
         sections.setdefault("cluster", {})["nodes"] = " ".join(wanted)
@@ -151,7 +162,9 @@ def _validate(daemon, path, target):
     kind = paths.split(path)[1]
     base = target.split("@")[0] + ("@" if "@" in target else "")
     if kind not in TARGETS.get(base, ()):
-        raise Rejected(f"reject set global_expect={target} request on {path}: not supported on {kind} objects")
+        raise Rejected(
+            f"reject set global_expect={target} request on {path}: not supported on {kind} objects"
+        )
     if target in ("frozen", "aborted", "provisioned"):
         return
     instances = daemon.monitor.view().instances(path)
@@ -182,8 +195,14 @@ def _destination(daemon, path, target):
     view = daemon.monitor.view()
     instances = view.instances(path)
     if node == "<peer>":
-        free = [name for name, one in instances.items() if one.get("avail") not in ("up", "warn", "n/a")]
-        ranks = [name for name in candidates(view, daemon.monitor.objects[path], strict=False) if name in free]
+        free = [
+            name for name, one in instances.items() if one.get("avail") not in ("up", "warn", "n/a")
+        ]
+        ranks = [
+            name
+            for name in candidates(view, daemon.monitor.objects[path], strict=False)
+            if name in free
+        ]
         if not ranks:
             raise Rejected("no candidate destination node")
         return f"placed@{ranks[0]}"

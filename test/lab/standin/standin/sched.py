@@ -35,12 +35,16 @@ def entries(instance):
                 found.append(("run", rid, f"{rid}.schedule", definition))
     for rid in sorted(resources):
         if resources[rid].group == "sync" and not resources[rid].disabled:
-            found.append(("sync_all", rid, f"{rid}.schedule", resources[rid].get("schedule") or "@60"))
+            found.append(
+                ("sync_all", rid, f"{rid}.schedule", resources[rid].get("schedule") or "@60")
+            )
     return found
 
 
 def stamp_file(instance, action, rid):
-    return os.path.join(instance.var_dir, "scheduler", f"last_{action}_{rid}" if rid else f"last_{action}")
+    return os.path.join(
+        instance.var_dir, "scheduler", f"last_{action}_{rid}" if rid else f"last_{action}"
+    )
 
 
 def last(instance, action, rid):

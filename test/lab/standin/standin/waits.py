@@ -7,7 +7,10 @@ CONDITION = re.compile(r"^(!?)((?:'[^']*'|[^=~<>])+?)(?:(>=|<=|=|~|>|<)(.*))?$")
 
 
 def steps(path):
-    return [word[1:-1] if word.startswith("'") else word for word in re.findall(r"'[^']*'|[^.]+", path.lstrip("."))]
+    return [
+        word[1:-1] if word.startswith("'") else word
+        for word in re.findall(r"'[^']*'|[^.]+", path.lstrip("."))
+    ]
 
 
 def lookup(data, path):
@@ -46,4 +49,6 @@ def _compare(value, operator, wanted):
         left, right = float(text), float(wanted)
     except ValueError:
         return False
-    return {">": left > right, "<": left < right, ">=": left >= right, "<=": left <= right}[operator]
+    return {">": left > right, "<": left < right, ">=": left >= right, "<=": left <= right}[
+        operator
+    ]

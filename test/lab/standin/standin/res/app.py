@@ -45,7 +45,11 @@ class App(Resource):
                 "OPENSVC_NAMESPACE": self.instance.namespace or "",
                 "LOGNAME": user or "root",
                 "HOME": pwd.getpwnam(user).pw_dir if user else "/root",
-                **dict(word.split("=", 1) for word in shlex.split(self.get("environment") or "") if "=" in word),
+                **dict(
+                    word.split("=", 1)
+                    for word in shlex.split(self.get("environment") or "")
+                    if "=" in word
+                ),
             },
         }
         if user:
@@ -65,7 +69,9 @@ class App(Resource):
         if command is None:
             return "n/a"
         try:
-            code, text = proc.script(self.log, command, self.seconds("check"), quiet=True, **self.surroundings())
+            code, text = proc.script(
+                self.log, command, self.seconds("check"), quiet=True, **self.surroundings()
+            )
         except OSError as error:
             self.say(str(error))
             return "warn"
@@ -98,7 +104,9 @@ class App(Resource):
         limit = conf.duration(self.get("start_timeout"))
         if limit is not None:
             self.log.info("wait for resource status up")
-            self.wait_for(lambda: self.check() in ("up", "n/a"), limit, "Waited too long for startup")
+            self.wait_for(
+                lambda: self.check() in ("up", "n/a"), limit, "Waited too long for startup"
+            )
 
     def stop(self):
         try:
@@ -199,7 +207,9 @@ class Task(App):
                 raise Failed(f"{self.rid}.command is not valid")
             self.log.info(f"exec {command} as user {self.get('user') or 'root'}")
             try:
-                code, _ = proc.script(self.log, command, conf.duration(self.get("timeout")), **self.surroundings())
+                code, _ = proc.script(
+                    self.log, command, conf.duration(self.get("timeout")), **self.surroundings()
+                )
             except OSError as error:
                 self.log.error(f"{command}: {error}")
                 code = 1

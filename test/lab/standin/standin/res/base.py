@@ -31,7 +31,9 @@ class Resource:
         self.shared = conf.boolean(self.get("shared"))
         self.optional = conf.boolean(self.get("optional"), self.always_optional)
         self.monitor = conf.boolean(self.get("monitor"))
-        self.disabled = conf.boolean(self.get("disable")) or conf.boolean(instance.get("DEFAULT", "disable"))
+        self.disabled = conf.boolean(self.get("disable")) or conf.boolean(
+            instance.get("DEFAULT", "disable")
+        )
         self.restart = int(self.get("restart") or 0)
         self.messages = []
         self.can_rollback = False
@@ -157,7 +159,11 @@ class Resource:
         if not hasattr(self, "provisioner"):
             return {}
         data = {}
-        value = self.is_provisioned()
+        try:
+            value = self.is_provisioned()
+        except (Failed, OSError) as error:
+            self.say(f"provisioned: {error}", "error")
+            value = False
         if value is not None:
             data["state"] = value
         try:

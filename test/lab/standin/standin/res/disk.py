@@ -118,7 +118,9 @@ class VolumeGroup(Disk):
         return facts is not None and facts["volumes"] == 0 and self.instance.node in facts["tags"]
 
     def facts(self):
-        code, out, _ = proc.run(["vgs", "--noheadings", "--separator=;", "-o", "vg_tags,lv_count", self.name])
+        code, out, _ = proc.run(
+            ["vgs", "--noheadings", "--separator=;", "-o", "vg_tags,lv_count", self.name]
+        )
         if code:
             return None
         tags, _, volumes = out.strip().partition(";")
@@ -175,7 +177,9 @@ class VolumeGroup(Disk):
                     path = loops[0]
                 devices.append(path)
         if not devices:
-            raise Failed(f"{self.rid}.pvs value is not valid" if not self.get("pvs") else "no pvs specified")
+            raise Failed(
+                f"{self.rid}.pvs value is not valid" if not self.get("pvs") else "no pvs specified"
+            )
         for device in devices:
             code, out, _ = proc.run(["pvs", "-o", "vg_name", "--noheadings", device])
             if code == 0 and out.strip() not in ("", self.name):
@@ -243,9 +247,22 @@ class LogicalVolume(Disk):
             raise Failed(f"volume group {group} does not exist")
         extent = ["-l", size] if "%" in size else ["-L", f"{conf.size(size) // 1024**2}M"]
         # Answers yes to the signature of a former life on the device.
-        proc.must(self.log, ["lvcreate", "-y", "-n", self.get("name"), *extent, *(self.get("create_options") or "").split(), group])
+        proc.must(
+            self.log,
+            [
+                "lvcreate",
+                "-y",
+                "-n",
+                self.get("name"),
+                *extent,
+                *(self.get("create_options") or "").split(),
+                group,
+            ],
+        )
         self.can_rollback = True
-        self.wait_for(lambda: os.path.exists(self.device), 5, f"timed out waiting for {self.device} to appear")
+        self.wait_for(
+            lambda: os.path.exists(self.device), 5, f"timed out waiting for {self.device} to appear"
+        )
 
     def unprovisioner(self):
         if self.provisioned():
@@ -376,7 +393,9 @@ class Drbd(Disk):
         hosts = re.split(r"^\s*on\s+", text, flags=re.M)
         mine = [host for host in hosts[1:] if host.split()[0].strip('"{') == self.instance.node]
         for part in (*mine, hosts[0]):
-            match = re.search(r"\bdevice\s+(?:(/dev/\S+?)(?:\s+minor\s+\d+)?|minor\s+(\d+))\s*;", part)
+            match = re.search(
+                r"\bdevice\s+(?:(/dev/\S+?)(?:\s+minor\s+\d+)?|minor\s+(\d+))\s*;", part
+            )
             if match:
                 return [match.group(1) or f"/dev/drbd{match.group(2)}"]
         return []
@@ -388,8 +407,17 @@ class Drbd(Disk):
         state = self.connection_state()
         if state in ("Connecting", "Connected"):
             self.log.info(f"drbd resource {self.name} is already {state}")
-        elif state in ("Unconnected", "Timeout", "BrokenPipe", "NetworkFailure", "ProtocolError", "TearDown"):
-            self.log.info(f"drbd resource {self.name} cstate is {state}: wait for Connecting or Connected")
+        elif state in (
+            "Unconnected",
+            "Timeout",
+            "BrokenPipe",
+            "NetworkFailure",
+            "ProtocolError",
+            "TearDown",
+        ):
+            self.log.info(
+                f"drbd resource {self.name} cstate is {state}: wait for Connecting or Connected"
+            )
             self.wait_for(
                 lambda: self.connection_state() in ("Connected", "Connecting"),
                 5,
@@ -399,7 +427,11 @@ class Drbd(Disk):
             self.change("down")
             self.up()
         elif state == "Disconnecting":
-            self.wait_for(lambda: self.connection_state() == "StandAlone", 5, "waited too long for cstate in ['StandAlone']")
+            self.wait_for(
+                lambda: self.connection_state() == "StandAlone",
+                5,
+                "waited too long for cstate in ['StandAlone']",
+            )
             self.change("down")
             self.up()
         elif state == "WFConnection":
@@ -411,7 +443,11 @@ class Drbd(Disk):
 
     def up(self):
         self.change("up")
-        self.wait_for(lambda: not self.disk_state().startswith("Diskless/"), 10, "waited too long for a known dstate")
+        self.wait_for(
+            lambda: not self.disk_state().startswith("Diskless/"),
+            10,
+            "waited too long for a known dstate",
+        )
         self.can_rollback = True
 
     def become(self, role, *extra):
@@ -454,7 +490,10 @@ class Drbd(Disk):
             self.stop_standby() if self.standby else self.stop()
 
     def has_metadata(self):
-        return "No valid meta data found" not in proc.run(["drbdadm", "--", "--force", "dump-md", self.name])[2]
+        return (
+            "No valid meta data found"
+            not in proc.run(["drbdadm", "--", "--force", "dump-md", self.name])[2]
+        )
 
     def provisioner(self):
         leader = self.instance.options.get("leader")
@@ -467,7 +506,9 @@ class Drbd(Disk):
         else:
             peers = max(len(self.instance.nodes) * 2 - 1, 1)
             # DRBD 8.4 has no such option and refuses: metadata has to be made beforehand there.
-            proc.must(self.log, ["drbdadm", "create-md", "--force", "--max-peers", str(peers), self.name])
+            proc.must(
+                self.log, ["drbdadm", "create-md", "--force", "--max-peers", str(peers), self.name]
+            )
         self.change("down")
         self.up()
         if leader:
@@ -490,7 +531,9 @@ class Drbd(Disk):
             self.change("down")
             if self.has_metadata():
                 self.log.info(f"drbdadm -- --force wipe-md {self.name}")
-                code, _, err = proc.run(["drbdadm", "--", "--force", "wipe-md", self.name], data=b"yes\n")
+                code, _, err = proc.run(
+                    ["drbdadm", "--", "--force", "wipe-md", self.name], data=b"yes\n"
+                )
                 if code not in (0, 20):
                     raise Failed(err)
         self.log.info(f"delete {self.file}")
@@ -513,10 +556,14 @@ class Drbd(Disk):
             for node in self.instance.nodes
         ]
         self._save(f"resource {self.name} {{\n{''.join(blocks)}}}\n")
-        self.instance.ask_peers({"action": "drbd_config_set", "res": self.name, "data": self._text()})
+        self.instance.ask_peers(
+            {"action": "drbd_config_set", "res": self.name, "data": self._text()}
+        )
 
     def write_config_from_peer(self):
-        for answer in self.instance.ask_peers({"action": "drbd_config_get", "res": self.name}).values():
+        for answer in self.instance.ask_peers(
+            {"action": "drbd_config_get", "res": self.name}
+        ).values():
             if answer.get("data"):
                 self._save(answer["data"])
                 return

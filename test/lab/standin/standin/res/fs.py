@@ -147,7 +147,16 @@ class Mount(Resource):
         if self.kind == "bind" and "bind" not in options:
             options.append("bind")
         kind = [] if self.kind in ("", "bind") else ["-t", self.kind]
-        proc.must(self.log, ["mount", *kind, *(["-o", ",".join(options)] if options else []), self.device, self.point])
+        proc.must(
+            self.log,
+            [
+                "mount",
+                *kind,
+                *(["-o", ",".join(options)] if options else []),
+                self.device,
+                self.point,
+            ],
+        )
         self.can_rollback = True
 
     def stop(self):
@@ -155,7 +164,9 @@ class Mount(Resource):
             self.log.info(f"{self.label} is already umounted")
             return
         real = os.path.realpath(self.point)
-        for mount in sorted({mount[1] for mount in mounts() if mount[1].startswith(real + "/")}, reverse=True):
+        for mount in sorted(
+            {mount[1] for mount in mounts() if mount[1].startswith(real + "/")}, reverse=True
+        ):
             self.unmount(mount)
         for _ in range(3):
             if self.unmount(self.point):
@@ -246,7 +257,10 @@ class Mount(Resource):
             return
         self.log.info(f"{self.device} is not formatted")
         force = ["-F", "-q"] if self.kind.startswith("ext") else ["-f"]
-        code, _, _ = proc.call(self.log, [f"mkfs.{self.kind}", *force, *(self.get("mkfs_opt") or "").split(), self.device])
+        code, _, _ = proc.call(
+            self.log,
+            [f"mkfs.{self.kind}", *force, *(self.get("mkfs_opt") or "").split(), self.device],
+        )
         if code:
             raise Failed(f"Failed to format {self.device}")
 

@@ -60,7 +60,9 @@ class Rsync(Resource):
         if self.disabled:
             return
         if self.instance.reference_state() != "up":
-            self.log.info(f"skip: reference resources aggregated status is {self.instance.reference_state()}")
+            self.log.info(
+                f"skip: reference resources aggregated status is {self.instance.reference_state()}"
+            )
             raise Skipped
         if not self.targets():
             self.log.info("no nodes to sync")
@@ -70,7 +72,15 @@ class Rsync(Resource):
             sources += resource.files_to_sync()
         for node in self.targets():
             destination = f"root@{node}:/"
-            options = ["-HAXpogDtrlvx", "--stats", "--delete", "--force", "--timeout=3600", "-e", SHELL]
+            options = [
+                "-HAXpogDtrlvx",
+                "--stats",
+                "--delete",
+                "--force",
+                "--timeout=3600",
+                "-e",
+                SHELL,
+            ]
             code, _, err = proc.run(["rsync", *options, "-R", *sources, destination], timeout=3600)
             if code:
                 for line in err.splitlines():

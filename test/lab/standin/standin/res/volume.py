@@ -44,7 +44,9 @@ class Volume(Resource):
         if data["overall"] == "warn":
             self.say(f"{self.path} has warnings")
         if not os.path.exists(self.var("flag")):
-            self.say(f"{self.path} avail {data['avail']}", "warn" if data["avail"] == "warn" else "info")
+            self.say(
+                f"{self.path} avail {data['avail']}", "warn" if data["avail"] == "warn" else "info"
+            )
             return "down"
         return data["avail"]
 
@@ -85,7 +87,13 @@ class Volume(Resource):
             source, _, target = word.partition(":")
             name, separator, key = source.removeprefix("cfg/").strip("/").partition("/")
             if separator:
-                found.append((paths.join(self.instance.namespace, "cfg", name), key, target.split(":")[0] or "/"))
+                found.append(
+                    (
+                        paths.join(self.instance.namespace, "cfg", name),
+                        key,
+                        target.split(":")[0] or "/",
+                    )
+                )
         return found
 
     def install(self):
@@ -93,7 +101,9 @@ class Volume(Resource):
         changed = False
         for path, pattern, target in self.mappings():
             if not paths.exists(path):
-                self.log.warning(f"referenced cfg {path} does not exist: expected data {pattern} can not be installed in the volume")
+                self.log.warning(
+                    f"referenced cfg {path} does not exist: expected data {pattern} can not be installed in the volume"
+                )
                 continue
             source = self.instance.other(path)
             for key in source.keys():
@@ -140,7 +150,9 @@ class Volume(Resource):
         if paths.exists(self.path):
             self.log.info(f"volume {self.name} already exists")
         elif not leader:
-            self.log.info(f"volume {self.name} does not exist, we are not leader: wait its propagation")
+            self.log.info(
+                f"volume {self.name} does not exist, we are not leader: wait its propagation"
+            )
             self.wait_for(
                 lambda: paths.exists(self.path),
                 10,
@@ -194,7 +206,11 @@ class Volume(Resource):
             return
         self.log.info(f"unclaim volume {self.name}")
         volume = self.object()
-        children = [child for child in (volume.get("DEFAULT", "children") or "").split() if child != self.instance.path]
+        children = [
+            child
+            for child in (volume.get("DEFAULT", "children") or "").split()
+            if child != self.instance.path
+        ]
         volume.set([f"children={' '.join(children)}"])
 
     def mount_point(self):

@@ -1,0 +1,52 @@
+"""The algebra of states, and what a wait is satisfied with."""
+
+import pytest
+from standin import status, waits
+
+
+@pytest.mark.parametrize(
+    ("states", "merged"),
+    [
+        ([], "n/a"),
+        (["up", "n/a"], "up"),
+        (["up", "down"], "warn"),
+        (["up", "stdby up", "up"], "up"),
+        (["down", "stdby up", "down"], "stdby up"),
+        (["stdby up", "stdby up"], "stdby up"),
+        (["stdby up", "up", "down"], "warn"),
+        (["stdby up", "down", "up"], "warn"),
+        (["stdby up", "stdby down"], "warn"),
+        (["down", "stdby down"], "stdby down"),
+        (["up", "stdby down"], "warn"),
+        (["warn", "n/a"], "warn"),
+        (["undef", "up"], "up"),
+    ],
+)
+def test_merge(states, merged):
+    assert status.settle(status.aggregate(states)) == merged
+
+
+DATA = {
+    "monitor": {
+        "services": {"a/svc/b": {"avail": "down", "provisioned": True}},
+        "nodes": {"n": {"x": "stdby up"}},
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("condition", "answer"),
+    [
+        ("monitor.services.'a/svc/b'.avail=down", True),
+        ("monitor.services.'a/svc/b'.avail=up", False),
+        ("monitor.services.'a/svc/b'.provisioned=true", True),
+        ("!monitor.services.'a/svc/b'", False),
+        ("!monitor.services.'a/svc/c'", True),
+        ("!monitor.services.'a/svc/b'.global_expect", True),
+        # A search, not a comparison: this is how a switch seems done while the target is a standby.
+        ("monitor.nodes.'n'.x~(up|n/a)", True),
+        ("monitor.services.'a/svc/c'.avail~(up|n/a)", False),
+    ],
+)
+def test_waits(condition, answer):
+    assert waits.satisfied(DATA, condition) is answer
