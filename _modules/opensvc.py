@@ -66,7 +66,7 @@ def cluster_status(fresh=True):
 
     Returns a dict with ``cluster`` (name, id, nodes), ``nodes`` (only those that answer: state, frozen, agent), ``heartbeats`` (rx, tx, peers with
     ``beating``: heard and reached) and ``objects`` by path: avail, overall, provisioned (True, False, "mixed" or "n/a"), frozen (thawed, frozen, mixed or
-    n/a), placement and instances by node with avail, overall, optional, frozen, provisioned, state, global_expect, local_expect, leader and resources.
+    n/a), placement, scope (its nodes) and instances by node with avail, overall, optional, frozen, provisioned, state, global_expect, local_expect, leader and resources.
     Raises CommandExecutionError when the daemon does not answer or its answer is not understood.
 
     A standby that agent 3 calls "stdby up" may have an Inconsistent or Outdated disk below: ask DRBD too.
@@ -253,18 +253,19 @@ def check(path, condition, node=None, rids=None, nodes=None, fresh=True):
         The object (str).
     condition
         One of placed (on ``node``, and on no other), started, stopped, provisioned, thawed, frozen, settled (nothing under way), cleared (nothing failed),
-        healthy, gone, resources_up and resources_provisioned (``rids`` on ``node``), resources_enabled (``rids`` everywhere).
+        healthy, gone, resources_up and resources_provisioned (``rids`` on ``node``), resources_enabled and resources_disabled (``rids`` everywhere).
     node
         Node's name (str); this node when left out.
     rids
         Resources (list of str).
     nodes
-        Nodes whose instances have to be known (list of str) for provisioned, healthy and resources_enabled; all members when left out.
+        Nodes whose instances have to be known (list of str) for provisioned, healthy, resources_enabled and resources_disabled; the object's own nodes
+        when left out.
     fresh
         As for :py:func:`cluster_status` (bool).
 
-    Returns ``{"done": bool, "dead": why it cannot come true or None, "quiet": bool, "value": what is so now, "seen": str}``. Raises
-    CommandExecutionError when the daemon cannot be asked.
+    Returns ``{"done": bool, "dead": why it cannot come true or None, "failed": [states], "quiet": nothing is under way, "value": what is so now, "seen":
+    str}``. Raises CommandExecutionError when the daemon cannot be asked.
     """
     __utils__["opensvc_agent.split_path"](path)
     known = cluster_status(fresh)
@@ -273,7 +274,7 @@ def check(path, condition, node=None, rids=None, nodes=None, fresh=True):
         known["objects"].get(path),
         node=node or _agent().here,
         rids=rids,
-        nodes=nodes or known["cluster"]["nodes"],
+        nodes=nodes,
     )
 
 

@@ -24,14 +24,16 @@ def __virtual__():
     return __virtualname__
 
 
-def _reach(name, condition, act, attribute, goal, timeout, refuse=None, clear=False, **where):
+def _reach(
+    name, condition, act, sentence, attribute, goal, timeout, refuse=None, clear=False, **where
+):
     """
     The one course of all states here: look, decide, act, wait, report.
 
-    ``refuse`` gets the object's status and says why the state must not act, or nothing. ``where`` is node and rids for the condition.
+    ``sentence`` is the goal for people and ``goal`` what its ``attribute`` is then. ``refuse`` gets the object's status and says why the state must not
+    act, or nothing. ``clear`` are the failures that may be forgotten to try again, True for any. ``where`` is node and rids for the condition.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
-    words = attribute + " " + _text(goal)
     found = None
     try:
         # An answer that another state got some seconds ago may say "already so"; before anything is done the world is asked.
@@ -42,7 +44,7 @@ def _reach(name, condition, act, attribute, goal, timeout, refuse=None, clear=Fa
             __salt__["opensvc.wait"](name, "settled", timeout=timeout)
             found = __salt__["opensvc.check"](name, condition, **where)
         if found["done"]:
-            ret["comment"] = f"{name}: {words} already"
+            ret["comment"] = f"{sentence} already"
             return ret
         status = __salt__["opensvc.status"](name, fresh=False)
         if status is None:
@@ -51,13 +53,14 @@ def _reach(name, condition, act, attribute, goal, timeout, refuse=None, clear=Fa
             return ret
         wish = {attribute: {"old": found["value"], "new": goal}}
         reason = refuse(status) if refuse else None
-        if not reason and found["dead"] and not clear:
+        may_clear = clear is True or clear and set(found["failed"]) <= set(clear)
+        if not reason and found["dead"] and not may_clear:
             reason = f"{found['dead']}. Find out why (om {name} print status -r; om {name} logs), then clear it: state opensvc.cleared, or clear: true"
         if reason:
             ret.update(result=False, comment=f"{name} is left as it is: {reason}")
             return ret
         if __opts__["test"]:
-            ret.update(result=None, changes=wish, comment=f"{name}: {words} would be reached")
+            ret.update(result=None, changes=wish, comment=f"would see to it that {sentence}")
             return ret
         notes = []
         if found["dead"]:
@@ -67,13 +70,13 @@ def _reach(name, condition, act, attribute, goal, timeout, refuse=None, clear=Fa
         notes += act()["warnings"]
         last = __salt__["opensvc.wait"](name, condition, timeout=timeout, **where)
         ret["changes"] = {attribute: {"old": found["value"], "new": last["value"]}}
-        ret["comment"] = "; ".join([f"{name}: {words}", *notes])
+        ret["comment"] = "; ".join([sentence, *notes])
     except (CommandExecutionError, SaltInvocationError) as error:
         ret.update(result=False, comment=str(error))
         if found:
             ret["changes"] = _moved(name, condition, attribute, found["value"], where)
         elif __opts__["test"] and "not installed" in str(error):
-            ret.update(result=None, comment=f"{name}: {words} would be reached. {error}")
+            ret.update(result=None, comment=f"would see to it that {sentence}. {error}")
     return ret
 
 
@@ -84,10 +87,6 @@ def _moved(name, condition, attribute, old, where):
     except CommandExecutionError:
         return {}
     return {attribute: {"old": old, "new": new}} if new != old else {}
-
-
-def _text(goal):
-    return ", ".join(goal) if isinstance(goal, dict) else str(goal)
 
 
 def _held(status):
@@ -133,10 +132,10 @@ def provisioned(name, rids=None, local=False, leader=False, timeout=600):
             lambda: __salt__["opensvc.provision"](
                 name, rids=rids, local=True, leader=leader, timeout=timeout
             ),
+            f"{', '.join(rids)} of {name} is provisioned",
             "provisioned",
             dict.fromkeys(rids, True),
             timeout,
-            clear=True,
             rids=rids,
         )
     if local:
@@ -150,10 +149,11 @@ def provisioned(name, rids=None, local=False, leader=False, timeout=600):
         name,
         "provisioned",
         lambda: __salt__["opensvc.provision"](name),
+        f"{name} is provisioned on all its nodes",
         "provisioned",
         True,
         timeout,
-        clear=True,
+        clear=("provision failed",),
     )
 
 
@@ -180,6 +180,7 @@ def started(name, timeout=600, thaw=False, clear=False):
         name,
         "started",
         lambda: __salt__["opensvc.start"](name),
+        f"{name} is up",
         "avail",
         "up",
         timeout,
@@ -209,6 +210,7 @@ def stopped(name, timeout=600, clear=False):
         name,
         "stopped",
         lambda: __salt__["opensvc.stop"](name),
+        f"{name} is stopped",
         "avail",
         "down",
         timeout,
@@ -258,6 +260,7 @@ def placed(name, node, timeout=600, clear=False):
         name,
         "placed",
         lambda: __salt__["opensvc.switch"](name, node, retry=timeout),
+        f"{name} is on {node}",
         "node",
         node,
         timeout,
@@ -286,6 +289,7 @@ def frozen(name, timeout=120):
         name,
         "frozen",
         lambda: __salt__["opensvc.freeze"](name),
+        f"{name} is frozen",
         "frozen",
         "frozen",
         timeout,
@@ -320,6 +324,7 @@ def thawed(name, timeout=120):
         name,
         "thawed",
         lambda: __salt__["opensvc.thaw"](name),
+        f"{name} is thawed",
         "frozen",
         "thawed",
         timeout,
@@ -344,7 +349,13 @@ def cleared(name, timeout=60):
         Seconds (int) until it gives up.
     """
     return _reach(
-        name, "cleared", lambda: __salt__["opensvc.clear"](name), "state", "not failed", timeout
+        name,
+        "cleared",
+        lambda: __salt__["opensvc.clear"](name),
+        f"{name} is held back by no failure",
+        "state",
+        "not failed",
+        timeout,
     )
 
 
@@ -413,6 +424,7 @@ def resource_started(name, rids, timeout=600, clear=False):
         name,
         "resources_up",
         lambda: __salt__["opensvc.start"](name, rids=rids, timeout=timeout),
+        f"{', '.join(rids)} of {name} is up",
         "status",
         dict.fromkeys(rids, "up"),
         timeout,

@@ -152,6 +152,8 @@ def member(name, secret_sealed=None, secret_pillar=None, timeout=180):
     ret = _begin(name)
     joined = False
     try:
+        if bool(secret_sealed) == bool(secret_pillar):
+            raise SaltInvocationError("give secret_sealed or secret_pillar, one of them")
         known = __salt__["opensvc.cluster_status"](fresh=False)
         members = known["cluster"]["nodes"]
         if name in members and len(members) > 1:
@@ -305,7 +307,10 @@ def object_present(name, config=None, enforce="partial"):
                     f"{name} exists in the cluster ({', '.join(known['instances'])}) and not on this node. Run it on a node that has it, or wait "
                     "until the agent has brought it here"
                 )
-            changes = {"object": {"old": None, "new": name}, **changes}
+            # Every keyword of a new object is new: its sections say enough.
+            changes = {"object": {"old": None, "new": name}}
+            if wanted:
+                changes["sections"] = {"old": None, "new": sorted(wanted)}
         elif enforce == "full":
             changes.update(
                 {key: {"old": _at(current, key), "new": None} for key in extra},
@@ -379,11 +384,14 @@ def _done(name, wanted, changes):
         return {}
     if current is None:
         return {}
-    return {
-        key: change
-        for key, change in changes.items()
-        if key == "object" or _at(current, key) == change["new"]
-    }
+    if "object" in changes:
+        left = __utils__["opensvc_agent.difference"](current, wanted)
+        return {
+            key: changes[key]
+            for key in ("object", "sections")
+            if key in changes and (key == "object" or not left)
+        }
+    return {key: change for key, change in changes.items() if _at(current, key) == change["new"]}
 
 
 def _confirmed_object(name, wanted, changes):

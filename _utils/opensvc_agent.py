@@ -277,7 +277,7 @@ class _Reader:
 
     def status(self, key, default=...):
         value = self.data.get(key, default)
-        if value not in _WORDS:
+        if not isinstance(value, str) or value not in _WORDS:
             self._wrong(key, None if value is ... else value)
         return value
 
@@ -334,7 +334,7 @@ def _status_2(status):
             _heartbeat(answer, *match.groups(), status.into(key))
     for path, aggregate in monitor.into("services").each():
         if path != "cluster":
-            answer["objects"][path] = _object(aggregate, aggregate.data.get("placement", "n/a"))
+            answer["objects"][path] = _object(aggregate, aggregate.text("placement", "n/a"))
     for node, known in monitor.into("nodes").each():
         answer["nodes"][node] = {
             "state": known.into("monitor").text("status"),
@@ -342,9 +342,10 @@ def _status_2(status):
             "agent": known.text("agent"),
         }
         services = known.into("services")
-        for path in services.into("config", optional=True).data:
+        for path, config in services.into("config", optional=True).each():
             if path != "cluster":
-                answer["objects"].setdefault(path, _object(_Reader({}, path), "n/a"))
+                one = answer["objects"].setdefault(path, _object(_Reader({}, path), "n/a"))
+                one["scope"] = sorted({*one["scope"], *config.names("scope")})
         for path, instance in services.into("status", optional=True).each():
             if path != "cluster" and instance.data:
                 answer["objects"].setdefault(path, _object(_Reader({}, path), "n/a"))
@@ -366,8 +367,9 @@ def _heartbeat(answer, name, way, stream):
         entry["beating"] = entry["beating"] and bool(beating)
 
 
-def _object(aggregate, placement):
+def _object(aggregate, placement, scope=()):
     return {
+        "scope": list(scope),
         "avail": aggregate.status("avail", "n/a"),
         "overall": aggregate.status("overall", "n/a"),
         "provisioned": aggregate.pick("provisioned", _TRUTH, None),
@@ -435,7 +437,9 @@ def _status_3(status):
         "objects": {},
     }
     for path, aggregate in cluster.into("object").each():
-        answer["objects"][path] = _object(aggregate, aggregate.text("placement_state", "n/a"))
+        answer["objects"][path] = _object(
+            aggregate, aggregate.text("placement_state", "n/a"), aggregate.names("scope")
+        )
     # The node that answers is the only one whose streams are its own view; the answer does not say which it is, so a peer beats when every node
     # that knows of it hears it.
     for node, known in cluster.into("node").each():
@@ -467,9 +471,7 @@ def _instance_3(instance):
     status, monitor = instance.into("status"), instance.into("monitor")
     wish = _expectation(monitor.text("global_expect", None))
     if wish == "placed@":
-        wish += ",".join(
-            monitor.into("global_expect_options", optional=True).data.get("destination") or []
-        )
+        wish += ",".join(monitor.into("global_expect_options").names("destination"))
     return {
         "avail": status.status("avail"),
         "overall": status.status("overall"),

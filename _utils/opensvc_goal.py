@@ -82,23 +82,34 @@ def _quiet(status):
 
 def verdict(condition, status, node=None, rids=None, nodes=None):
     """
-    Whether ``condition`` holds: ``{"done": bool, "dead": why it cannot come true or None, "quiet": nothing is under way, "value": …, "seen": str}``.
+    Whether ``condition`` holds, whether it still can (``dead`` says why not), and whether the agent is at work on the object (else it is ``quiet``).
 
-    ``node`` is the target of placed and the node of resources_up and resources_provisioned; ``nodes`` are those of which an answer is wanted.
+    ``node`` is the target of placed and the node of resources_up and resources_provisioned; ``nodes`` are those that have to have answered, the object's
+    own when left out.
     """
     if condition not in _DEAD:
         raise SaltInvocationError(
             f"condition {condition!r} is not known; there are {', '.join(sorted(_DEAD))}"
         )
-    answer = {"done": False, "dead": None, "quiet": True, "seen": summary(status), "value": None}
+    answer = {
+        "done": False,
+        "dead": None,
+        "failed": [],
+        "quiet": True,
+        "seen": summary(status),
+        "value": None,
+    }
     if status is None:
         if condition == "gone":
             answer.update(done=True, value="absent")
         else:
             answer["dead"] = "the object does not exist"
         return answer
-    answer["quiet"] = _quiet(status)
-    silent = sorted(set(nodes or ()) - set(status["instances"]))
+    answer["quiet"] = _settled(status, None, None)[0]
+    answer["failed"] = sorted(
+        {one["state"] for one in status["instances"].values() if "failed" in one["state"]}
+    )
+    silent = sorted(set(nodes or status["scope"]) - set(status["instances"]))
     if silent and condition in _EVERYWHERE:
         answer["seen"] += f"; no instance is known on {', '.join(silent)}"
     done, answer["value"] = _HOLDS[condition](status, node, rids or [])
@@ -154,9 +165,11 @@ def _cleared(status, _node, _rids):
 
 
 def _healthy(status, _node, _rids):
+    # An instance without standby resources is "down" where the object does not run, and well so.
     good = all(
-        one["avail"] in ("up", "stdby up", "n/a", "down") and one["overall"] != "warn"
+        one[key] in ("up", "stdby up", "n/a", "down")
         for one in status["instances"].values()
+        for key in ("avail", "overall")
     )
     return (
         good
@@ -221,7 +234,8 @@ def apart(known, here, node, heartbeats=None, cluster=None):
         if name and known["nodes"].get(name, {}).get("state") != "idle":
             state = known["nodes"].get(name, {}).get("state")
             missing.append(f"{name} is {state}" if state else f"{name} does not answer")
-    for name in heartbeats or ():
+    # Alone in its cluster agent 2.1 runs no heartbeat, whatever is configured.
+    for name in (heartbeats or ()) if len(members) > 1 else ():
         if name not in known["heartbeats"]:
             missing.append(f"heartbeat {name} is not there")
     for name, beat in sorted(known["heartbeats"].items()):
