@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import FIXTURES, write_cluster, write_object
-from standin import env, instance, log, orchestrate, proc, requests
+from standin import env, instance, log, orchestrate, proc, requests, wire
 from standin.res import app, disk, fs
 
 SERVICE = "slapos/svc/comp1"
@@ -69,7 +69,7 @@ class Daemon:
             except OSError:
                 return
             with connection:
-                request = json.loads(b"".join(iter(lambda: connection.recv(65536), b"")))
+                request = json.loads(wire.read_all(connection))
                 self.requests.append(request)
                 connection.sendall(json.dumps(self.answer(request)).encode())
 

@@ -52,9 +52,9 @@ CONDITIONS = {
 
 def run(path, action, options):
     """Do an action on one object; return its exit code."""
-    if action in TARGETS and not (options.local or options.rid or options.subsets or options.tags):
-        if not (action == "delete" and options.rid):
-            return orchestrate(path, action, options)
+    here = options.local or options.rid or options.subsets or options.tags
+    if action in TARGETS and not here:
+        return orchestrate(path, action, options)
     handler = HANDLERS.get(action)
     if handler is None:
         Log(path).info(
@@ -447,7 +447,7 @@ def _validate(path, options):
 
 
 def _keys(path, options):
-    keys = Instance(path).keys()
+    keys = Instance(path).data_keys()
     if options.format:
         print(render.to_json(keys))
     elif keys:
@@ -495,7 +495,7 @@ def _store(path, instance, pairs, did):
     for key, data in pairs:
         if not key:
             raise Failed("configuration key name can not be empty")
-        if key in instance.keys() and instance.decode(key) == data:
+        if key in instance.data_keys() and instance.decode(key) == data:
             continue
         size = instance.set_key(key, data)
         instance.log.info(f"configuration key '{key}' {did} ({size}b)")
@@ -508,7 +508,7 @@ def _store(path, instance, pairs, did):
 def _add(path, options):
     instance = Instance(path)
     pairs = _data(options)
-    if options.key and options.key in instance.keys():
+    if options.key and options.key in instance.data_keys():
         if pairs is None:
             return 0
         raise _named(
@@ -520,7 +520,7 @@ def _add(path, options):
 
 def _change(path, options):
     instance = Instance(path)
-    if options.key not in instance.keys():
+    if options.key not in instance.data_keys():
         raise _named(
             instance, f"key '{options.key}' does not exist. use the 'add' action to add it."
         )
@@ -537,7 +537,7 @@ def _named(instance, message):
 
 def _remove(path, options):
     instance = Instance(path)
-    if options.key in instance.keys():
+    if options.key in instance.data_keys():
         instance.unset([f"data.{options.key}"])
     return 0
 

@@ -129,7 +129,7 @@ class Instance:
 
     # Keys --------------------------------------------------------------------------------------
 
-    def keys(self):
+    def data_keys(self):
         return sorted(self.sections.get("data", {}))
 
     def decode(self, key):

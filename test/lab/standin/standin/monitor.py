@@ -472,16 +472,17 @@ class Monitor:
             instance.get("avail") == "up"
             and smon["status"] == "idle"
             and smon.get("local_expect") != "started"
+            and smon.get("global_expect") is None
         ):
-            if smon.get("global_expect") is None:
-                self.set_smon(path, Smon(local_expect="started"))
+            self.set_smon(path, Smon(local_expect="started"))
         if instance.get("avail") == "up" and smon["status"] in ("start failed", "place failed"):
             self.set_smon(path, Smon(status="idle"))
 
     def end_afterlife(self, path):
-        if self.smons.get(path, {}).get("global_expect") in ("purged", "deleted"):
-            if not any("updated" in one for one in self.view().instances(path).values()):
-                self.smons[path] = {"status": "idle"}
+        target = self.smons.get(path, {}).get("global_expect")
+        left = any("updated" in one for one in self.view().instances(path).values())
+        if target in ("purged", "deleted") and not left:
+            self.smons[path] = {"status": "idle"}
 
     def run(self, path, order):
         """Start an action decided upon."""
@@ -558,7 +559,7 @@ class Monitor:
 
     def schedule(self):
         """Run the tasks and synchronisations that are due, where their instance is up."""
-        for path, obj in self.objects.items():
+        for path in self.objects:
             data = self.statuses.get(path, {})
             if (
                 data.get("avail") != "up"

@@ -48,10 +48,7 @@ def stamp_file(instance, action, rid):
 
 
 def last(instance, action, rid):
-    if action == "status":
-        path = instance.status_file
-    else:
-        path = stamp_file(instance, action, rid)
+    path = instance.status_file if action == "status" else stamp_file(instance, action, rid)
     try:
         return os.stat(path).st_mtime
     except OSError:

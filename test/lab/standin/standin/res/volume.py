@@ -106,7 +106,7 @@ class Volume(Resource):
                 )
                 continue
             source = self.instance.other(path)
-            for key in source.keys():
+            for key in source.data_keys():
                 if key != pattern and not fnmatch.fnmatchcase(key, pattern):
                     continue
                 name = os.path.join(self.point, target.strip("/"))
