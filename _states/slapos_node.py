@@ -175,16 +175,15 @@ def units_masked(name, units):
         return changes
 
     def act(changes):
-        for unit in changes:
-            for verb in ("stop", "mask"):
-                done = __salt__["cmd.run_all"](
-                    ["systemctl", verb, unit], python_shell=False, ignore_retcode=True, timeout=120
-                )
-                # 5 is systemctl's "not loaded": there is nothing to stop.
-                if done["retcode"] not in ((0, 5) if verb == "stop" else (0,)):
-                    raise CommandExecutionError(
-                        f"systemctl {verb} {unit}: {done['stderr'] or done['stdout']}"
-                    )
+        done = __salt__["cmd.run_all"](
+            ["systemctl", "mask", "--now", *changes],
+            python_shell=False,
+            ignore_retcode=True,
+            timeout=180,
+        )
+        # 5 is systemctl's "not loaded": there was nothing to stop. That all are masked is read again.
+        if done["retcode"] not in (0, 5):
+            raise CommandExecutionError(f"systemctl mask: {done['stderr'] or done['stdout']}")
 
     return _converge(name, read, act, f"{', '.join(units)}: masked", "units would be masked")
 
