@@ -5,7 +5,6 @@ import json
 import types
 
 import pytest
-
 from support import load_module
 
 UTILS = ("opensvc_agent", "opensvc_goal", "opensvc_om")
