@@ -393,7 +393,7 @@ def sealed_cluster_secret(key):
 
     .. code-block:: bash
 
-        salt demo1 slapos_ha.sealed_cluster_secret "$(salt --out=newline_values_only demo2 slapos_ha.public_key)"
+        salt demo1 slapos_ha.sealed_cluster_secret key="$(salt --out=newline_values_only demo2 slapos_ha.public_key)"
 
     key
         The receiving minion's public key (PEM, see :py:func:`public_key`).

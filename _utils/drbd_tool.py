@@ -209,11 +209,14 @@ class _Node:
                 "drbdsetup", ["status", "--verbose", "--statistics"], "asking for the status"
             )
             proc = self.read("proc/drbd")
-            known = self.configured()
+            # Asked for here: within another util's function the loader has no utils to give.
+            peers_of = self._utils["drbd_conf.peers"]
+            peers = {name: peers_of(one, self.name) for name, one in self.configured().items()}
+            nobody = peers_of({}, self.name)
             status = self._utils["drbd_parse.with_proc"](
                 self._utils["drbd_parse.status_text"](text),
                 self._utils["drbd_parse.proc_drbd"](proc) if proc else None,
-                lambda name: self._utils["drbd_conf.peers"](known.get(name, {}), self.name),
+                lambda name: peers.get(name, nobody),
             )
         else:
             status = self._utils["drbd_parse.status_json"](
