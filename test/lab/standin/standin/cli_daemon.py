@@ -1,12 +1,10 @@
 """``om daemon``."""
 
 import os
-import shutil
-import subprocess
 import sys
 import time
 
-from . import conf, daemon, env, render, wire
+from . import conf, env, render, wire
 from .cli_node import comm_error, daemon_data
 from .cluster import Cluster
 from .errors import Failed
@@ -22,34 +20,42 @@ def run(action, options):
 
 
 def _by_systemd():
-    return not env.fake() and not os.environ.get(IN_UNIT) and shutil.which("systemctl") is not None
+    return not env.fake() and not os.environ.get(IN_UNIT) and os.path.isdir("/run/systemd/system")
 
 
 def _systemctl(*words):
+    import subprocess
+
     return subprocess.run(["systemctl", *words], check=False).returncode
 
 
 def _active():
+    import subprocess
+
     probe = subprocess.run(["systemctl", "is-active", "--quiet", UNIT], check=False)
     return probe.returncode == 0
 
 
 def _start(options):
-    if daemon.running():
+    if env.daemon_pid():
         Log().info("daemon is already started")
         return 0
     if options.foreground:
-        return daemon.start(foreground=True)
+        from .daemon import start
+
+        return start(foreground=True)
     if _by_systemd():
         _systemctl("reset-failed", UNIT)
         return _systemctl("restart", UNIT)
-    return daemon.start()
+    from .daemon import start
+
+    return start()
 
 
 def _stop(options):
     if _by_systemd() and _active():
         return _systemctl("stop", UNIT)
-    pid = daemon.running()
+    pid = env.daemon_pid()
     if pid is None:
         return 0
     try:
@@ -57,7 +63,7 @@ def _stop(options):
     except OSError as error:
         comm_error(error)
     deadline = time.monotonic() + 60
-    while daemon.running() == pid:
+    while env.daemon_pid() == pid:
         if time.monotonic() >= deadline:
             raise Failed(f"the daemon (pid {pid}) does not stop")
         time.sleep(0.1)
@@ -73,7 +79,7 @@ def _restart(options):
 
 
 def _running(options):
-    return 0 if daemon.running() else 1
+    return 0 if env.daemon_pid() else 1
 
 
 def _status(options):

@@ -4,12 +4,11 @@ import json
 import os
 import sys
 import time
-import uuid
 
 from . import conf, env, paths, render, sched, status, wire
 from .cli_node import comm_error, wait_for
 from .errors import Failed
-from .instance import Instance, tell_daemon
+from .instance import Instance, new_id, tell_daemon
 from .log import Log
 
 # Action -> the state the cluster is asked to bring the object to.
@@ -314,8 +313,8 @@ def create(names, options):
         conf.apply_expressions(sections, options.kw or [])
         default = sections.setdefault("DEFAULT", {})
         if not options.restore:
-            default["id"] = str(uuid.uuid4())
-        default.setdefault("id", str(uuid.uuid4()))
+            default["id"] = new_id()
+        default.setdefault("id", new_id())
         if paths.split(path)[1] == "svc" and "nodes" not in default:
             default["nodes"] = env.nodename()
         if paths.split(path)[1] == "svc" and not paths.exists(path):

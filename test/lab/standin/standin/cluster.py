@@ -1,9 +1,6 @@
 """The cluster's configuration: who is in it, what it is called, how its nodes hear each other."""
 
 import os
-import secrets
-import socket
-import uuid
 
 from . import conf, env
 
@@ -82,6 +79,7 @@ class Cluster:
 def interface_address(name):
     """The first IPv4 address of a network interface, or None."""
     import fcntl
+    import socket
     import struct
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -94,6 +92,9 @@ def interface_address(name):
 
 def ensure():
     """Give a node that is in no cluster one of its own; what is set already stays."""
+    import secrets
+    import uuid
+
     sections = conf.load(env.cluster_conf())
     before = {name: dict(keywords) for name, keywords in sections.items()}
     defaults = {

@@ -1,6 +1,5 @@
 """Configuration files, keyword expressions, references. Pure, but for reading and writing the file itself."""
 
-import hashlib
 import os
 import re
 
@@ -82,6 +81,8 @@ def save(path, sections, mtime=None):
 
 def csum(path):
     """The checksum of a configuration file, of nothing when it is absent."""
+    import hashlib
+
     digest = hashlib.md5(usedforsecurity=False)
     try:
         with open(path, "rb") as stream:

@@ -279,17 +279,6 @@ class Daemon:
         )
 
 
-def running():
-    """The process id of a daemon that answers to being one, or None."""
-    try:
-        with open(env.pid_file(), encoding="ascii") as stream:
-            pid = int(stream.read())
-        os.kill(pid, 0)
-    except (OSError, ValueError):
-        return None
-    return pid
-
-
 def start(foreground=False):
     """Become the daemon, or a child of it: returns once its socket answers."""
     if foreground:

@@ -1,7 +1,6 @@
 """Where the stand-in lives: file locations, the node's name, its settings and the guard that keeps it in the lab."""
 
 import os
-import socket
 import sys
 
 LAB_MARKER = "/etc/slapos-ha-lab"
@@ -37,7 +36,7 @@ def rooted(path):
 def nodename():
     if fake() and os.environ.get("STANDIN_NODE"):
         return os.environ["STANDIN_NODE"]
-    return socket.gethostname().lower()
+    return os.uname().nodename.lower()
 
 
 def etc(*parts):
@@ -130,3 +129,14 @@ def guard():
         f"this is the slapos_ha lab stand-in, not the OpenSVC agent: {LAB_MARKER} is missing, refusing to run\n"
     )
     sys.exit(1)
+
+
+def daemon_pid():
+    """The process id of a daemon that answers to being one, or None."""
+    try:
+        with open(pid_file(), encoding="ascii") as stream:
+            pid = int(stream.read())
+        os.kill(pid, 0)
+    except (OSError, ValueError):
+        return None
+    return pid

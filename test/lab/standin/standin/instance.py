@@ -1,16 +1,13 @@
-"""An object on this node: its configuration, its resources, its status, the actions on it."""
+"""An object on this node: its configuration, its resources, its status, the actions on it.
 
-import base64
+Modules that few commands need are imported where they are used: in the lab's hosts an import is dear.
+"""
+
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
-import shutil
-import socket
-import threading
 import time
-import uuid
 
 from . import conf, env, paths, res, status, wire
 from .cluster import Cluster
@@ -137,11 +134,15 @@ class Instance:
         if not value:
             raise Failed(f"configuration key {key} does not exist or has no value")
         if value.startswith("base64:"):
+            import base64
+
             return base64.urlsafe_b64decode(value[7:])
         return value.removeprefix("literal:").encode()
 
     def set_key(self, key, data):
         """Store bytes; return the number of characters they take."""
+        import base64
+
         try:
             text = data.decode()
         except UnicodeDecodeError:
@@ -199,11 +200,13 @@ class Instance:
         )
 
     def create_other(self, path, sections):
-        sections["DEFAULT"]["id"] = str(uuid.uuid4())
+        sections["DEFAULT"]["id"] = new_id()
         conf.save(paths.config_file(path), sections)
         tell_daemon({"action": "wake"})
 
     def address(self, node):
+        import socket
+
         return self.get("disk#drbd", "addr", node=node) or socket.getaddrinfo(node, None)[0][4][0]
 
     def ask_peers(self, request):
@@ -499,6 +502,8 @@ class Instance:
             resource.log.info(f"ignore {action} error on optional resource")
 
     def _together(self, members, action):
+        import threading
+
         failed = []
 
         def work(resource):
@@ -571,6 +576,8 @@ class Instance:
 
     def delete(self):
         """Forget the object on this node."""
+        import shutil
+
         for name in (self.config_file, paths.log_path(self.path)):
             if os.path.exists(name):
                 self.log.info(f"remove {name}")
@@ -590,6 +597,8 @@ def _ordered(members, upwards):
 
 def _csum(data):
     """A checksum that changes with the meaning of a status, not with its time."""
+    import hashlib
+
     digest = hashlib.md5(usedforsecurity=False)
 
     def feed(value):
@@ -605,6 +614,13 @@ def _csum(data):
 
     feed(data)
     return digest.hexdigest()
+
+
+def new_id():
+    """An identifier for an object."""
+    import uuid
+
+    return str(uuid.uuid4())
 
 
 def tell_daemon(request):

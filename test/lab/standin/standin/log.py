@@ -1,6 +1,5 @@
 """What the agent says: on standard error for a person, in the log files for the lab."""
 
-import datetime
 import os
 import sys
 
@@ -54,6 +53,8 @@ class Log:
                 sys.stderr.write(f"{mark} {line}\n")
             sys.stderr.flush()
         if self.file:
+            import datetime
+
             stamp = datetime.datetime.now().strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
             env.makedirs(os.path.dirname(self.file))
             with open(self.file, "a", encoding="utf-8") as stream:

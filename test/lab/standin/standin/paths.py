@@ -1,6 +1,5 @@
 """Object paths, selectors, and where an object's files lie."""
 
-import fnmatch
 import os
 
 from . import env
@@ -81,6 +80,8 @@ def _listdir(path):
 
 def select(selector, kind="svc"):
     """The objects a selector (``ns/svc/name``, ``*/svc/*``, ``**``, comma separated) matches."""
+    import fnmatch
+
     matched = []
     for one in selector.split(","):
         if one == "cluster":

@@ -1,9 +1,6 @@
 """Commands: argument lists, never a shell unless a trigger is written for one; refused under a fake root."""
 
 import os
-import shlex
-import signal
-import subprocess
 
 from . import env
 from .errors import Failed
@@ -15,6 +12,9 @@ def run(argv, timeout=None, data=None, shell=False, cwd=None):
     """Run a command -> (exit code, stdout, stderr). A command that is not there exits 127."""
     if env.fake():
         raise Failed(f"no command is run under a fake root: {argv}")
+    import signal
+    import subprocess
+
     try:
         process = subprocess.Popen(
             argv,
@@ -66,6 +66,10 @@ def script(log, command, timeout=None, quiet=False, **kwargs):
     """
     if env.fake():
         raise Failed(f"no command is run under a fake root: {command}")
+    import shlex
+    import signal
+    import subprocess
+
     shell = any(word in command for word in SHELL_WORDS)
     argv = command if shell else shlex.split(command)
     folder = env.makedirs(env.var("tmp"))

@@ -1,8 +1,6 @@
 """Tables and trees as the agent prints them. Pure: data in, text out."""
 
-import datetime
 import json
-import textwrap
 
 GROUPS = ("ip", "volume", "disk", "fs", "share", "container", "app", "sync", "task")
 TERMINAL = 78
@@ -82,10 +80,10 @@ def _squeeze(pads, total, depth, separator):
 
 
 def _draw(node, pads, depth, separator, lasts, lines):
+    from textwrap import wrap
+
     cells = [
-        [line for text in texts for line in textwrap.wrap(text, width=pads[index])]
-        if pads[index]
-        else []
+        [line for text in texts for line in wrap(text, width=pads[index])] if pads[index] else []
         for index, texts in enumerate(node.columns)
     ]
     for row in range(max([len(cell) for cell in cells], default=0)):
@@ -240,6 +238,8 @@ def schedule(rows):
 
 
 def _date(stamp):
+    import datetime
+
     return (
         "-"
         if stamp is None

@@ -1,11 +1,8 @@
 """What travels: sealed messages between nodes, plain ones on the local socket."""
 
-import hashlib
-import hmac
 import json
 import os
 import socket
-import zlib
 
 from . import env
 from .errors import Failed
@@ -21,11 +18,15 @@ class Refused(Failed):
 
 
 def _keys(secret):
+    import hmac
+
     seed = secret.encode()
     return tuple(hmac.digest(seed, label, "sha256") for label in (b"encrypt", b"authenticate"))
 
 
 def _mask(key, nonce, data):
+    import hashlib
+
     stream = hashlib.shake_256(key + nonce).digest(len(data))
     size = len(data)
     return (int.from_bytes(data, "big") ^ int.from_bytes(stream, "big")).to_bytes(size, "big")
@@ -33,6 +34,9 @@ def _mask(key, nonce, data):
 
 def seal(secret, message):
     """A message only holders of the cluster secret can read or make."""
+    import hmac
+    import zlib
+
     encrypt, authenticate = _keys(secret)
     nonce = os.urandom(NONCE)
     body = MAGIC + nonce + _mask(encrypt, nonce, zlib.compress(json.dumps(message).encode(), 1))
@@ -40,6 +44,9 @@ def seal(secret, message):
 
 
 def unseal(secret, data):
+    import hmac
+    import zlib
+
     encrypt, authenticate = _keys(secret)
     body, mac = data[:-MAC], data[-MAC:]
     if len(data) < len(MAGIC) + NONCE + MAC or not body.startswith(MAGIC):

@@ -1,9 +1,6 @@
 """Applications and tasks: the commands of a configuration."""
 
-import datetime
 import os
-import pwd
-import shlex
 
 from .. import conf, env, proc
 from ..errors import Failed
@@ -25,7 +22,7 @@ class App(Resource):
         value = self.get(verb)
         if value is None or value.lower() in ("false", "no"):
             return None
-        program = shlex.split(value)[0]
+        program = value.split()[0]
         if not os.path.exists(program):
             raise Failed(f"{program} does not exist")
         return value
@@ -34,6 +31,9 @@ class App(Resource):
         return conf.duration(self.get(f"{verb}_timeout"), conf.duration(self.get("timeout")))
 
     def surroundings(self):
+        import pwd
+        import shlex
+
         user = self.get("user")
         kwargs = {
             "cwd": self.get("cwd") or "/",
@@ -122,6 +122,8 @@ class App(Resource):
         self.execute("stop", command)
 
     def execute(self, verb, command):
+        import datetime
+
         began = datetime.datetime.now()
         self.log.info(f"exec {command} as user {self.get('user') or 'root'}")
         try:

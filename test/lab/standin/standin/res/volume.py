@@ -1,6 +1,5 @@
 """The volume: an object of its own, a tmpfs here, with keys of a configuration object installed in it."""
 
-import fnmatch
 import os
 
 from .. import conf, paths
@@ -98,6 +97,8 @@ class Volume(Resource):
 
     def install(self):
         """Write the keys the mappings name; return whether any file changed."""
+        import fnmatch
+
         changed = False
         for path, pattern, target in self.mappings():
             if not paths.exists(path):
