@@ -30,7 +30,10 @@ re6st is installed in {{ install.prefix }}:
 
 re6st is installed from packages:
   pkg.installed:
-    - pkgs: {{ [install.packages or {'re6st-node': ''}] | map('dictsort') | first | map('join', '=') | list | json }}
+    - pkgs:
+{%- for package, version in (install.packages or {'re6st-node': ''}) | dictsort %}
+      - {{ ({package: version} if version else package) | json }}
+{%- endfor %}
     - require:
       - slapos_node: Units of re6st are the cluster's to run
     - require_in:

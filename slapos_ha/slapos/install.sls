@@ -40,7 +40,10 @@ SlapOS is installed in {{ install.prefix }}:
 
 SlapOS is installed from packages:
   pkg.installed:
-    - pkgs: {{ [install.packages or {'slapos-node': ''}] | map('dictsort') | first | map('join', '=') | list | json }}
+    - pkgs:
+{%- for package, version in (install.packages or {'slapos-node': ''}) | dictsort %}
+      - {{ ({package: version} if version else package) | json }}
+{%- endfor %}
     - require:
       - slapos_node: Cron jobs of SlapOS are the cluster's to run
       - slapos_node: Units of SlapOS are the cluster's to run
