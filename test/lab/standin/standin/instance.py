@@ -276,7 +276,10 @@ class Instance:
             if os.stat(self.status_file).st_mtime < conf.mtime(self.config_file):
                 return None
             with open(self.status_file, encoding="utf-8") as stream:
-                return json.load(stream)
+                return {
+                    **json.load(stream),
+                    **({"frozen": self.frozen()} if self.kind in ("svc", "vol") else {}),
+                }
         except (OSError, ValueError):
             return None
 
@@ -392,9 +395,9 @@ class Instance:
                     self._announce(name, scoped)
                 self.running_action = name
                 code = self._attempt(name, scoped)
-                self.running_action = None
                 if name not in ("freeze", "thaw") and paths.exists(self.path):
                     code = self._conclude(name, scoped, code)
+                self.running_action = None
                 if tells:
                     expect = "started" if name == "start" and not scoped and not code else None
                     self._monitor(f"{name} failed" if code else "idle", expect)
@@ -408,9 +411,9 @@ class Instance:
         """A task or a synchronisation of the scheduler: it does not keep other actions out."""
         self.running_action = name
         code = self._attempt(name, True)
-        self.running_action = None
         if paths.exists(self.path):
             self.status_data(refresh=True)
+        self.running_action = None
         return code
 
     def _announce(self, name, scoped):

@@ -117,43 +117,48 @@ class VolumeGroup(Disk):
         facts = self.facts()
         return facts is not None and facts["volumes"] == 0 and self.instance.node in facts["tags"]
 
-    def facts(self):
-        code, out, _ = proc.run(
-            ["vgs", "--noheadings", "--separator=;", "-o", "vg_tags,lv_count", self.name]
-        )
-        if code:
-            return None
-        tags, _, volumes = out.strip().partition(";")
-        return {"tags": tags.split(",") if tags else [], "volumes": int(volumes or 0)}
+    def facts(self, fresh=False):
+        """Tags and number of volumes, None when there is no such group; asked once until it changes."""
+        if fresh or not hasattr(self, "_facts"):
+            argv = ["vgs", "--noheadings", "--separator=;", "-o", "vg_tags,lv_count", self.name]
+            code, out, _ = proc.run(argv)
+            tags, _, volumes = out.strip().partition(";")
+            found = {"tags": tags.split(",") if tags else [], "volumes": int(volumes or 0)}
+            self._facts = None if code else found
+        return self._facts
+
+    def change(self, *argv):
+        self.__dict__.pop("_facts", None)
+        proc.must(self.log, list(argv))
 
     def exposed_devs(self):
         return sorted(glob.glob(f"/dev/{self.name}/*"))
 
     def start(self):
-        facts = self.facts()
+        facts = self.facts(fresh=True)
         if facts is None:
             proc.call(self.log, ["pvscan", "--cache"])
-            facts = self.facts()
+            facts = self.facts(fresh=True)
         if facts is None:
             raise Failed(f"vg {self.name} not found")
         for tag in facts["tags"]:
             if tag != self.instance.node:
-                proc.must(self.log, ["vgchange", "--deltag", f"@{tag}", self.name])
+                self.change("vgchange", "--deltag", f"@{tag}", self.name)
         if self.instance.node not in facts["tags"]:
-            proc.must(self.log, ["vgchange", "--addtag", f"@{self.instance.node}", self.name])
+            self.change("vgchange", "--addtag", f"@{self.instance.node}", self.name)
         if self.is_up():
             self.log.info(f"{self.label} is already up")
             return
         self.can_rollback = True
-        proc.must(self.log, ["vgchange", "-a", "y", self.name])
+        self.change("vgchange", "-a", "y", self.name)
 
     def stop(self):
-        facts = self.facts()
+        facts = self.facts(fresh=True)
         up = self.is_up()
         if up:
-            proc.must(self.log, ["vgchange", "-a", "n", self.name])
+            self.change("vgchange", "-a", "n", self.name)
         if facts and self.instance.node in facts["tags"]:
-            proc.call(self.log, ["vgchange", "--deltag", f"@{self.instance.node}", self.name])
+            self.change("vgchange", "--deltag", f"@{self.instance.node}", self.name)
         elif not up:
             self.log.info(f"vg {self.name} is already down")
 
@@ -180,21 +185,24 @@ class VolumeGroup(Disk):
             raise Failed(
                 f"{self.rid}.pvs value is not valid" if not self.get("pvs") else "no pvs specified"
             )
-        for device in devices:
-            code, out, _ = proc.run(["pvs", "-o", "vg_name", "--noheadings", device])
-            if code == 0 and out.strip() not in ("", self.name):
-                raise Failed(f"pv {device} in use by vg {out.strip()}")
-            if code:
-                proc.must(self.log, ["pvcreate", "-f", device])
         if self.facts() is not None:
             self.log.info(f"vg {self.name} already exists")
             return
-        proc.must(self.log, ["vgcreate", *(self.get("options") or "").split(), self.name, *devices])
+        options = (self.get("options") or "").split()
+        # One command labels the devices and tags the group too: in the lab each of them takes a second.
+        self.change(
+            "vgcreate", "-y", "--addtag", f"@{self.instance.node}", *options, self.name, *devices
+        )
         self.can_rollback = True
 
+    def after_provision(self):
+        """Made active and ours by its creation; one that was there before is started like any other."""
+        if not self.can_rollback:
+            self.start()
+
     def unprovisioner(self):
-        if self.facts() is not None:
-            proc.must(self.log, ["vgremove", "-ff", self.name])
+        if self.facts(fresh=True) is not None:
+            self.change("vgremove", "-ff", self.name)
 
 
 class LogicalVolume(Disk):
@@ -239,12 +247,10 @@ class LogicalVolume(Disk):
             self.stop()
 
     def provisioned(self):
-        return proc.run(["lvs", self.full_name])[0] == 0
+        return self.is_up() or proc.run(["lvs", self.full_name])[0] == 0
 
     def provisioner(self):
         group, size = self.get("vg"), str(self.get("size")).upper()
-        if proc.run(["vgs", group])[0]:
-            raise Failed(f"volume group {group} does not exist")
         extent = ["-l", size] if "%" in size else ["-L", f"{conf.size(size) // 1024**2}M"]
         # Answers yes to the signature of a former life on the device.
         proc.must(
