@@ -338,10 +338,10 @@ def _proc_state(word):
 def with_proc(resources, proc, peers):
     """
     Complete what 8.4's ``drbdsetup status`` leaves out, in place: progress of a resync or verify, the connection of a StandAlone resource, and the peer's
-    name, which is always "peer" there. ``peers`` gives the names of the other hosts of a resource, as its file has them.
+    name, which is always "peer" there. ``peers`` has the names of the other hosts by resource, as its file has them.
     """
     for name, resource in resources.items():
-        others = peers(name)
+        others = peers.get(name, [])
         known = others[0] if len(others) == 1 else "peer"
         connections = resource["connections"]
         if "peer" in connections:
