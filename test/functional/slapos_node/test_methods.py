@@ -1,0 +1,77 @@
+"""The three ways to install, as the states that a node would run."""
+
+import copy
+
+import pytest
+import yaml
+from support import ROOT
+
+
+@pytest.fixture(scope="module")
+def render(make_loaders):
+    example = yaml.safe_load((ROOT / "pillar.example").read_text())
+
+    made = {}
+
+    def run(sls, **install):
+        pillar = copy.deepcopy(example)
+        for section in ("re6st", "slapos"):
+            pillar["slapos_ha"][section]["install"] = dict(install)
+        key = str(install)
+        if key not in made:
+            made[key] = make_loaders("demo1", pillar)
+        low = made[key].modules.state.show_low_sls(sls)
+        assert all(isinstance(chunk, dict) for chunk in low), low
+        return low
+
+    return run
+
+
+def functions(low):
+    return [f"{chunk['state']}.{chunk['fun']}" for chunk in low]
+
+
+@pytest.mark.parametrize("kind", ["re6st", "slapos"])
+@pytest.mark.parametrize("method", ["pip", "packages", "installed"])
+def test_units_and_cron_are_put_aside_first_and_programs_looked_for_last(render, kind, method):
+    low = render(f"slapos_ha.{kind}", method=method)
+    found = functions(low)
+    assert ("slapos_node.environment_present" in found) is (method == "pip")
+    assert ("pkg.installed" in found) is (method == "packages")
+    order = {
+        chunk["name"]: chunk["order"] for chunk in sorted(low, key=lambda chunk: chunk["order"])
+    }
+    first = min(order.values())
+    last = f"{'re6st' if kind == 're6st' else 'SlapOS'} and what it runs are there"
+    assert order[last] == max(order.values())
+    (masked,) = [chunk for chunk in low if chunk["fun"] == "units_masked"]
+    installs = [c for c in low if c["fun"] in ("installed", "environment_present")]
+    assert all(masked["order"] < chunk["order"] for chunk in installs)
+    if kind == "slapos":
+        users = next(chunk for chunk in low if chunk["fun"] == "users_present")
+        cron = next(chunk for chunk in low if chunk["fun"] == "cron_diverted")
+        assert users["order"] == first and all(cron["order"] < c["order"] for c in installs)
+
+
+@pytest.mark.parametrize(
+    ("packages", "pkgs"),
+    [({}, ["re6st-node"]), ({"re6st-node": "1.2", "other": ""}, ["other", {"re6st-node": "1.2"}])],
+)
+def test_packages_with_and_without_versions(render, packages, pkgs):
+    low = render("slapos_ha.re6st", method="packages", packages=packages)
+    assert next(chunk for chunk in low if chunk["fun"] == "installed")["pkgs"] == pkgs
+
+
+def test_the_launchers_settings(make_loaders):
+    """What the template gives is what the launchers read: each key that they index is there."""
+    example = yaml.safe_load((ROOT / "pillar.example").read_text())
+    loaders = make_loaders("demo2", example)
+    settings = loaders.modules.slsutil.renderer(
+        "salt://slapos_ha/files/settings.json", default_renderer="jinja|json"
+    )
+    assert settings["re6st"]["program"] == "/opt/re6st/bin/re6stnet"
+    assert settings["slapos"]["computer_xml"].startswith("/srv/comp1.slapos.svc.paris/")
+    assert settings["slapos"]["user_ids"] == [5000, *range(5001, 5011)]
+    assert settings["re6st"]["start_seconds"] < settings["re6st"]["mesh_seconds"]
+    assert loaders.modules.slapos_node.launch("re6st", "status")["code"] == 1
+    assert loaders.modules.slapos_node.launch("slapos", "status")["code"] == 1
