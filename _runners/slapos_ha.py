@@ -395,6 +395,11 @@ def _provisioned(site):
 
 
 def _provision(site):
+    if all(site.drbd(node) and site.drbd(node)["role"] == "Secondary" for node in site.nodes):
+        site.states([site.first], "state.sls", "slapos_ha.sync")
+    if any("failed" in (site.instance(node).get("state") or "") for node in site.nodes):
+        # An earlier run failed here. Nothing is lost by trying again: what is there is kept, and what was wrong fails again.
+        site.single(site.first, "opensvc.cleared", site.shape["path"])
     site.single(
         site.first,
         "opensvc.provisioned",

@@ -10,3 +10,11 @@ DRBD resource {{ site.fqdn }} is in sync:
     - source: {{ site.nodes[0] == site.node }}
 {%- endif %}
     - timeout: {{ site.timeouts.sync | json }}
+
+# The agent makes the filesystem on the first node. Where it finds DRBD up it takes the disk for provisioned and does not promote it (2.1), and mkfs on a
+# Secondary fails.
+DRBD resource {{ site.fqdn }} is Primary here for its filesystem to be made:
+  drbd.primary:
+    - name: {{ site.fqdn | json }}
+    - require:
+      - drbd: DRBD resource {{ site.fqdn }} is in sync
