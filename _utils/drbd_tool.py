@@ -209,14 +209,14 @@ class _Node:
                 "drbdsetup", ["status", "--verbose", "--statistics"], "asking for the status"
             )
             proc = self.read("proc/drbd")
-            # Asked for here: within another util's function the loader has no utils to give.
-            peers_of = self._utils["drbd_conf.peers"]
-            peers = {name: peers_of(one, self.name) for name, one in self.configured().items()}
-            nobody = peers_of({}, self.name)
+            peers = {
+                name: self._utils["drbd_conf.peers"](settings, self.name)
+                for name, settings in self.configured().items()
+            }
             status = self._utils["drbd_parse.with_proc"](
                 self._utils["drbd_parse.status_text"](text),
                 self._utils["drbd_parse.proc_drbd"](proc) if proc else None,
-                lambda name: peers.get(name, nobody),
+                peers,
             )
         else:
             status = self._utils["drbd_parse.status_json"](
