@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
+import time
 
 from .base import REPO, LabError, cache, run
 
@@ -137,7 +138,8 @@ def image():
     """The path of the hosts' base image, made when there is none of these inputs."""
     done = cache() / f"image-{_inputs()}.ext4"
     if done.exists():
-        os.utime(done)
+        # Its age by use, for the pruning below. Its time of change has to stay: the hosts' disks (COW) know their base by it.
+        os.utime(done, (time.time(), done.stat().st_mtime))
         return done
     cache().mkdir(parents=True, exist_ok=True)
     source = wheels()
@@ -163,7 +165,7 @@ def image():
         run("mke2fs", "-q", "-t", "ext4", "-d", root, folder / "image")
         (folder / "image").rename(done)
         # Held open by a host that runs, an older image stays readable until that host ends.
-        for old in sorted(cache().glob("image-*.ext4"), key=lambda path: path.stat().st_mtime)[:-2]:
+        for old in sorted(cache().glob("image-*.ext4"), key=lambda path: path.stat().st_atime)[:-2]:
             old.unlink()
     return done
 
