@@ -52,9 +52,9 @@ class _Site:
     def minion(self, node):
         return self.shape["cluster"]["nodes"][node]["minion"]
 
-    def call(self, nodes, function, *args, **kwargs):
+    def call(self, on, function, *args, **kwargs):
         """Run an execution function on nodes at once and return {node: answer}; a silent node stops the step."""
-        minions = {self.minion(node): node for node in nodes}
+        minions = {self.minion(node): node for node in on}
         said = _call(self.client, list(minions), "list", function, args, kwargs)
         answers = {}
         for minion, node in minions.items():
@@ -66,9 +66,9 @@ class _Site:
             answers[node] = said[minion]
         return answers
 
-    def states(self, nodes, function, *args, **kwargs):
+    def states(self, on, function, *args, **kwargs):
         """Run states on nodes at once; keep their changes, stop on the first failure."""
-        answers = self.call(nodes, function, *args, queue=True, **kwargs)
+        answers = self.call(on, function, *args, queue=True, **kwargs)
         seconds = 0.0
         failures = []
         for node, states in answers.items():
@@ -91,11 +91,11 @@ class _Site:
             raise _Stop("\n".join(failures))
         return answers
 
-    def single(self, node, function, name, **kwargs):
+    def single(self, on, function, name, **kwargs):
         """Run one state on one node and note its comment."""
-        answer = self.states([node], "state.single", function, name=name, **kwargs)[node]
+        answer = self.states([on], "state.single", function, name=name, **kwargs)[on]
         for state in answer.values():
-            self.notes.append(f"{node}: {state.get('comment', '')}")
+            self.notes.append(f"{on}: {state.get('comment', '')}")
 
     # What the world says, from the last snapshot.
 
