@@ -82,8 +82,8 @@ def cluster_present(name, heartbeats=None, timeout=180, force=False):
                 )
                 return ret
         if changes:
-            ret["changes"] = changes
             if __opts__["test"]:
+                ret["changes"] = changes
                 return _would(ret, f"Cluster {name} would be set up")
             __salt__["opensvc.config_set"](
                 "cluster", {key: change["new"] for key, change in changes.items()}
@@ -97,6 +97,7 @@ def cluster_present(name, heartbeats=None, timeout=180, force=False):
         )
         ret["comment"] = f"Cluster {name} is set up" + ("" if changes else " already")
     except (CommandExecutionError, SaltInvocationError) as error:
+        ret["changes"] = getattr(error, "done", ret["changes"])
         return _failed(ret, error)
     return ret
 
@@ -213,8 +214,8 @@ def heartbeat_present(name, config, timeout=180):
         if not changes:
             ret["comment"] = f"Heartbeat {name} is there already"
             return ret
-        ret["changes"] = changes
         if __opts__["test"]:
+            ret["changes"] = changes
             return _would(ret, f"Heartbeat {name} would be set up")
         __salt__["opensvc.config_set"](
             "cluster", {key: change["new"] for key, change in changes.items()}

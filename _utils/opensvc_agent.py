@@ -71,7 +71,8 @@ def complaint(stdout, stderr):
     if marked:
         return "; ".join(marked[-3:])
     plain = [line for line in lines if not line.startswith(("@ ", "W "))]
-    return plain[-1] if plain else "it said nothing"
+    # What agent 2.1 says of most requests while its daemon is down.
+    return plain[-1] if plain else "it gave no reason; is the daemon running?"
 
 
 def warnings(stderr):

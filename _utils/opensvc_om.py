@@ -131,9 +131,9 @@ class _Agent:
             args, "asking the daemon for the cluster's status", f"systemctl status {self.unit}"
         )
         if not answer["stdout"].strip():
-            why = self._utils["opensvc_agent.complaint"]("", answer["stderr"])
+            # Agent 2.1 returns 0 and prints nothing at all while its daemon is down.
             raise CommandExecutionError(
-                f"OpenSVC: the daemon does not answer: {why}. See: systemctl start {self.unit}"
+                f"OpenSVC: the daemon on {self.here} does not answer. See: systemctl start {self.unit}; om mon"
             )
         status = self._utils["opensvc_agent.parse_status"](answer["stdout"], major)
         self._context[_SNAPSHOT] = {"at": time.monotonic(), "status": status}

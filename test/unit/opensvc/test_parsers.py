@@ -1,6 +1,7 @@
 """What the agents print is read whole or not at all."""
 
 import json
+import pathlib
 
 import pytest
 from hypothesis import given, settings
@@ -67,6 +68,19 @@ def test_details_of_agent_3(recorded, parse):
     assert service["instances"]["demo2"]["resources"]["volume#0"]["log"] == [
         "info: slapos/vol/comp1-cfg avail down"
     ]
+
+
+def test_a_daemon_that_starts_knows_less(parse):
+    """Recorded half a minute after the start of demo2's daemon: the node is in init and has not looked at its services."""
+    text = (pathlib.Path(__file__).parent / "recorded/daemon_status_init.json").read_text()
+    status = parse(text, 2)
+    assert {name: node["state"] for name, node in status["nodes"].items()} == {
+        "demo1": "idle",
+        "demo2": "init",
+    }
+    service = status["objects"]["slapos/svc/comp1"]
+    assert set(service["instances"]) == {"demo1"}
+    assert service["scope"] == ["demo1", "demo2"]
 
 
 def changed(text, *steps):
@@ -329,7 +343,7 @@ def test_of_several_errors_the_last_three_are_told_once_each(recorded, utils):
     assert "node demo2 synchronization failed" in text
     assert "\x1b" not in utils["opensvc_agent.complaint"]("", "\x1b[31mE broken\x1b[0m\nE broken\n")
     assert utils["opensvc_agent.complaint"]("", "E broken\nE broken\n") == "broken"
-    assert utils["opensvc_agent.complaint"]("", "") == "it said nothing"
+    assert utils["opensvc_agent.complaint"]("@ n:demo1 sc:n\n", "").startswith("it gave no reason")
 
 
 def test_only_a_passing_refusal_is_asked_again(recorded, utils):

@@ -1,0 +1,102 @@
+"""Salt's own loader over this checkout, and an om that replays recordings and keeps a book of what it was told."""
+
+import json
+import pathlib
+import sys
+import textwrap
+import types
+
+import pytest
+from opensvc_world import CANARY, OM, PATH
+from support import ROOT
+
+
+@pytest.fixture(scope="module")
+def loaders(make_loaders):
+    made = make_loaders(pillar={"opensvc": {"cluster_secret": CANARY}, "token": CANARY})
+    world = pathlib.Path(made.opts["root_dir"]) / "world"
+    (world / "etc").mkdir(parents=True)
+    made.opts.update({"opensvc.om": str(world / "om"), "opensvc.etc": str(world / "etc")})
+    return made
+
+
+@pytest.fixture
+def world(loaders, monkeypatch):
+    """Two nodes, this one demo1, with the recorded whole service, healthy and up on demo1."""
+    base = pathlib.Path(loaders.opts["opensvc.om"]).parent
+    for folder in ("svc", "cfg"):
+        (base / "etc/namespaces/slapos" / folder).mkdir(parents=True, exist_ok=True)
+    for left in [*base.glob("etc/**/*.conf"), *base.glob("calls")]:
+        left.unlink()
+    om = base / "om"
+    om.write_text(textwrap.dedent(OM.format(python=sys.executable, world=str(base))))
+    om.chmod(0o755)
+    monkeypatch.setattr("socket.gethostname", lambda: "demo1")
+    loaders.context.clear()
+    fixtures = ROOT / "test/fixtures/opensvc-2.1"
+    status = json.loads((fixtures / "full_daemon_status.json.out").read_text())
+    status["monitor"]["services"][PATH]["overall"] = "up"
+    for known, word in zip(status["monitor"]["nodes"].values(), ("up", "stdby up"), strict=True):
+        known["services"]["status"][PATH]["overall"] = word
+        known["services"]["status"][PATH]["resources"].pop("sync#i0")
+    config = json.loads((fixtures / "full_print_config.json.out").read_text())
+    config.pop("metadata", None)
+    answers = [
+        [["node", "--version"], "om node version 2.1-1890\n", "", 0, None, False],
+        [["daemon", "status"], "the status", "", 0, None, False],
+    ]
+
+    def says(*begin, out="", err="", code=0, then=None, once=False):
+        answers.insert(0, [list(begin), out, err, code, then, once])
+        (base / "answers.json").write_text(json.dumps(answers))
+
+    def is_now(document):
+        (base / "status.json").write_text(json.dumps(document))
+        loaders.context.clear()
+
+    def calls(*begin):
+        book = base / "calls"
+        told = [json.loads(line) for line in book.read_text().splitlines()] if book.exists() else []
+        return [call for call in told if call[: len(begin)] == list(begin)]
+
+    def forget():
+        (base / "calls").unlink(missing_ok=True)
+        loaders.context.clear()
+
+    def acts():
+        """What om was told that could change something."""
+        return [
+            call
+            for call in calls()
+            if call[:2] not in (["node", "--version"], ["daemon", "status"])
+        ]
+
+    says("nothing of the kind")
+    is_now(status)
+    (base / "etc/namespaces/slapos/svc/comp1.conf").write_text(
+        "\n".join(
+            f"[{section}]\n" + "".join(f"{key} = {value}\n" for key, value in keywords.items())
+            for section, keywords in config.items()
+        )
+    )
+    return types.SimpleNamespace(
+        base=base,
+        etc=base / "etc",
+        status=status,
+        config=config,
+        says=says,
+        is_now=is_now,
+        calls=calls,
+        acts=acts,
+        forget=forget,
+    )
+
+
+@pytest.fixture
+def states(loaders, world):
+    return loaders.states
+
+
+@pytest.fixture
+def modules(loaders, world):
+    return loaders.modules

@@ -1,0 +1,475 @@
+"""States of the cluster, its members, configurations and keys through Salt's loader; a state with nothing to do starts no om."""
+
+import base64
+import copy
+import hashlib
+import json
+import pathlib
+import stat
+
+import pytest
+from opensvc_world import CANARY, PATH, like
+
+CFG = "slapos/cfg/comp1"
+CFG_FILE = "namespaces/slapos/cfg/comp1.conf"
+SERVICE = "namespaces/slapos/svc/comp1.conf"
+
+
+def sha(text):
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def coded(text):
+    return "base64:" + base64.urlsafe_b64encode(text.encode()).decode()
+
+
+# --- The cluster ----------------------------------------------------------------------------------------------------------------------
+
+
+HEARTBEATS = {"hb#1": {"type": "unicast", "timeout": 15}}
+NEW = "[DEFAULT]\nid = 1\n\n[cluster]\nnodes = demo1\nsecret = own\n"
+SET_UP = NEW.replace("nodes", "name = slapos\nnodes") + "\n[hb#1]\ntype = unicast\ntimeout = 15\n"
+
+
+def alone(status, name="slapos", **instances):
+    """demo1 as the only member: agent 2.1 then runs no heartbeat."""
+    document = copy.deepcopy(status)
+    document["cluster"].update(name=name, nodes=["demo1"])
+    document["monitor"]["nodes"].pop("demo2")
+    document["monitor"]["services"] = {}
+    document["monitor"]["nodes"]["demo1"]["services"] = {"config": {}, "status": {}}
+    for key in ("hb#1.rx", "hb#1.tx"):
+        document.pop(key)
+    return document
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_a_cluster_is_named_and_gets_heartbeats(states, world, test):
+    (world.etc / "cluster.conf").write_text(NEW)
+    world.is_now(alone(world.status, "default"))
+    world.says("cluster", "set", then={"cluster.conf": SET_UP, "status": alone(world.status)})
+    ret = states.opensvc.cluster_present("slapos", heartbeats=HEARTBEATS, timeout=10, test=test)
+    assert ret.result is (None if test else True), ret.comment
+    assert ret.changes == {
+        "cluster.name": {"old": None, "new": "slapos"},
+        "hb#1.type": {"old": None, "new": "unicast"},
+        "hb#1.timeout": {"old": None, "new": "15"},
+    }
+    assert (world.etc / "cluster.conf").read_text() == (NEW if test else SET_UP)
+    told = ["cluster", "set", "--kw", "cluster.name=slapos", "--kw", "hb#1.type=unicast"]
+    assert world.acts() == ([] if test else [[*told, "--kw", "hb#1.timeout=15"]])
+    assert "own" not in str(ret.changes) + ret.comment
+
+
+def test_a_cluster_that_is_set_up_stays(states, world):
+    (world.etc / "cluster.conf").write_text(SET_UP)
+    ret = states.opensvc.cluster_present("slapos", heartbeats=HEARTBEATS, timeout=0)
+    assert (ret.result, ret.changes, world.acts()) == (True, {}, [])
+
+
+def test_a_set_that_did_nothing_is_an_error(states, world):
+    (world.etc / "cluster.conf").write_text(NEW)
+    world.is_now(alone(world.status, "default"))
+    world.says("cluster", "set", then={"cluster.conf": NEW + "\n[hb#1]\ntype = unicast\n"})
+    ret = states.opensvc.cluster_present("slapos", heartbeats=HEARTBEATS, timeout=5)
+    assert ret.result is False
+    assert "cluster.name is None, not 'slapos'" in ret.comment
+    assert ret.changes == {"hb#1.type": {"old": None, "new": "unicast"}}
+
+
+def test_a_daemon_that_does_not_take_it_is_an_error(states, world):
+    (world.etc / "cluster.conf").write_text(NEW)
+    world.is_now(alone(world.status, "default"))
+    world.says("cluster", "set", then={"cluster.conf": SET_UP})
+    ret = states.opensvc.cluster_present("slapos", heartbeats=HEARTBEATS, timeout=0)
+    assert ret.result is False
+    assert "still calls the cluster default" in ret.comment
+    assert "cluster.name" in ret.changes
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_a_cluster_with_services_is_not_renamed_by_accident(states, world, test):
+    (world.etc / "cluster.conf").write_text(SET_UP)
+    ret = states.opensvc.cluster_present("other", timeout=0, test=test)
+    assert (ret.result, ret.changes, world.acts()) == (False, {}, [])
+    assert PATH in ret.comment
+    assert "force: true" in ret.comment
+
+
+def test_a_heartbeat_needs_a_name(states, world):
+    ret = states.opensvc.cluster_present("slapos", heartbeats={"beat": {"type": "unicast"}})
+    assert (ret.result, world.calls()) == (False, [])
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_a_second_heartbeat(states, world, test):
+    (world.etc / "cluster.conf").write_text(SET_UP)
+    two = copy.deepcopy(world.status)
+    two["hb#2.rx"], two["hb#2.tx"] = two["hb#1.rx"], two["hb#1.tx"]
+    after = SET_UP + "\n[hb#2]\ntype = unicast\nport = 10001\n"
+    world.says("cluster", "set", then={"cluster.conf": after, "status": two})
+    config = {"type": "unicast", "port": 10001}
+    ret = states.opensvc.heartbeat_present("hb#2", config=config, timeout=5, test=test)
+    assert ret.result is (None if test else True), ret.comment
+    assert set(ret.changes) == {"hb#2.type", "hb#2.port"}
+    assert len(world.acts()) == (0 if test else 1)
+    if not test:
+        world.forget()
+        ret = states.opensvc.heartbeat_present("hb#2", config=config)
+        assert (ret.result, ret.changes, world.calls()) == (True, {}, [])
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_a_heartbeat_is_removed_but_never_the_last(states, world, test):
+    (world.etc / "cluster.conf").write_text(SET_UP + "\n[hb#2]\ntype = unicast\n")
+    world.says("cluster", "delete", "--rid", "hb#2", then={"cluster.conf": SET_UP})
+    ret = states.opensvc.heartbeat_absent("hb#2", test=test)
+    assert ret.result is (None if test else True), ret.comment
+    assert ret.changes == {"hb#2": {"old": {"type": "unicast"}, "new": None}}
+    (world.etc / "cluster.conf").write_text(SET_UP)
+    world.forget()
+    ret = states.opensvc.heartbeat_absent("hb#2", test=test)
+    assert (ret.result, ret.changes) == (True, {})
+    ret = states.opensvc.heartbeat_absent("hb#1", test=test)
+    assert (ret.result, ret.changes) == (False, {})
+    assert "last heartbeat" in ret.comment
+    assert world.calls() == []
+
+
+# --- Members ----------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def joiner(world):
+    """demo1 alone, about to join demo2's cluster."""
+    (world.etc / "cluster.conf").write_text(NEW)
+    world.is_now(alone(world.status, "default"))
+    return world
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_a_node_joins(joiner, states, test, caplog):
+    after = SET_UP.replace("nodes = demo1", "nodes = demo1 demo2")
+    joiner.says("daemon", "rejoin", then={"cluster.conf": after, "status": joiner.status})
+    with caplog.at_level("DEBUG"):
+        ret = states.opensvc.member(
+            "demo2", secret_pillar="opensvc:cluster_secret", timeout=10, test=test
+        )
+    assert ret.result is (None if test else True), ret.comment
+    assert ret.changes == {"members": {"old": ["demo1"], "new": ["demo1", "demo2"]}}
+    assert joiner.acts() == ([] if test else [["daemon", "rejoin", "--node", "demo2"]])
+    assert CANARY not in json.dumps(ret.raw) + caplog.text + json.dumps(joiner.calls())
+    if test:
+        assert (joiner.etc / "cluster.conf").read_text() == NEW
+
+
+def test_a_join_that_fails_leaves_no_trace(joiner, states):
+    joiner.says("daemon", "rejoin", err="E join node demo2 failed\n", code=1)
+    joiner.says("node", "thaw")
+    ret = states.opensvc.member("demo2", secret_pillar="opensvc:cluster_secret", timeout=10)
+    assert (ret.result, ret.changes) == (False, {})
+    assert "join node demo2 failed" in ret.comment
+    assert (joiner.etc / "cluster.conf").read_text() == NEW
+    assert stat.S_IMODE((joiner.etc / "cluster.conf").stat().st_mode) == 0o600
+    assert CANARY not in json.dumps(ret.raw)
+
+
+def test_a_join_that_is_not_heard_is_told_as_far_as_it_went(joiner, states):
+    joiner.says("daemon", "rejoin")
+    ret = states.opensvc.member("demo2", secret_pillar="opensvc:cluster_secret", timeout=0)
+    assert ret.result is False
+    assert "demo2 is no member" in ret.comment
+    assert ret.changes["members"]["new"] == "joined, not yet heard"
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_a_member_stays(states, world, test):
+    ret = states.opensvc.member("demo2", secret_pillar="opensvc:cluster_secret", test=test)
+    assert (ret.result, ret.changes, world.acts()) == (True, {}, [])
+
+
+def test_a_member_that_is_not_heard_is_not_joined_again(states, world):
+    deaf = copy.deepcopy(world.status)
+    deaf["hb#1.rx"]["peers"]["demo2"]["beating"] = False
+    world.is_now(deaf)
+    ret = states.opensvc.member("demo2", secret_pillar="opensvc:cluster_secret", timeout=0)
+    assert (ret.result, ret.changes, world.acts()) == (False, {}, [])
+    assert "does not hear demo2" in ret.comment
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_a_member_of_another_cluster_is_left_there(states, world, test):
+    ret = states.opensvc.member("demo9", secret_pillar="opensvc:cluster_secret", test=test)
+    assert (ret.result, ret.changes, world.acts()) == (False, {}, [])
+    assert "om daemon leave" in ret.comment
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_a_member_needs_one_secret(states, world, test):
+    ret = states.opensvc.member("demo2", test=test)
+    assert (ret.result, world.calls()) == (False, [])
+
+
+# --- Objects -----------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_an_object_is_created(states, world, test):
+    (world.etc / SERVICE).unlink()
+    gone = copy.deepcopy(world.status)
+    for known in gone["monitor"]["nodes"].values():
+        known["services"]["config"].pop(PATH)
+        known["services"]["status"].pop(PATH)
+    gone["monitor"]["services"].pop(PATH)
+    world.is_now(gone)
+    config = {"DEFAULT": {"nodes": "demo1 demo2"}, "fs#0": {"type": "ext4", "shared": True}}
+    world.says(PATH, "create", err="W beware\n", then={"config from the arguments": SERVICE})
+    ret = states.opensvc.object_present(PATH, config=config, test=test)
+    assert ret.result is (None if test else True), ret.comment
+    assert ret.changes == {
+        "object": {"old": None, "new": PATH},
+        "sections": {"old": None, "new": ["DEFAULT", "fs#0"]},
+    }
+    assert (world.etc / SERVICE).exists() is not test
+    if not test:
+        assert "beware" in ret.comment
+        world.forget()
+        ret = states.opensvc.object_present(PATH, config=config)
+        assert (ret.result, ret.changes, world.calls()) == (True, {}, [])
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_an_object_that_other_nodes_have_is_not_made_twice(states, world, test):
+    (world.etc / SERVICE).unlink()
+    ret = states.opensvc.object_present(PATH, config={"DEFAULT": {"nodes": "*"}}, test=test)
+    assert (ret.result, ret.changes, world.acts()) == (False, {}, [])
+    assert "demo1, demo2" in ret.comment
+
+
+def test_an_object_is_not_made_when_nobody_can_say_whether_it_exists(states, world):
+    (world.etc / SERVICE).unlink()
+    world.says("daemon", "status")
+    ret = states.opensvc.object_present(PATH)
+    assert (ret.result, ret.changes, world.acts()) == (False, {}, [])
+    assert "does not answer" in ret.comment
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_only_what_differs_is_set(states, world, test):
+    before = (world.etc / SERVICE).read_text()
+    after = before.replace("mnt = /srv/{fqdn}", "mnt = /data/{fqdn}")
+    assert after != before
+    world.says(PATH, "set", then={SERVICE: after})
+    config = {"fs#0": {"type": "ext4", "mnt": "/data/{fqdn}"}, "DEFAULT": {"orchestrate": "ha"}}
+    ret = states.opensvc.object_present(PATH, config=config, test=test)
+    assert ret.result is (None if test else True), ret.comment
+    assert ret.changes == {"fs#0.mnt": {"old": "/srv/{fqdn}", "new": "/data/{fqdn}"}}
+    assert world.acts() == ([] if test else [[PATH, "set", "--kw", "fs#0.mnt=/data/{fqdn}"]])
+    assert "fs#0.dev" in ret.comment  # left alone, and told so
+    assert "DEFAULT.id" not in ret.comment
+
+
+def test_a_part_that_was_set_is_told_when_the_rest_failed(states, world):
+    before = (world.etc / SERVICE).read_text()
+    world.says(PATH, "set", then={SERVICE: before.replace("size = 1m", "size = 2m")})
+    config = {"volume#0": {"size": "2m"}, "fs#0": {"mnt": "/elsewhere"}}
+    ret = states.opensvc.object_present(PATH, config=config)
+    assert ret.result is False
+    assert ret.changes == {"volume#0.size": {"old": "1m", "new": "2m"}}
+    assert "fs#0.mnt" in ret.comment
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_full_removes_what_is_not_given(states, world, test):
+    (world.etc / SERVICE).write_text(
+        "[DEFAULT]\nid = 7\nnodes = *\nold = 1\n\n[fs#0]\ntype = ext4\n\n[task#old]\ntype = host\n\n[data]\nk = literal:v\n"
+    )
+    world.says(
+        *(PATH, "delete", "--rid", "task#old"),
+        then={SERVICE: "[DEFAULT]\nid = 7\nnodes = *\nold = 1\n\n[fs#0]\ntype = ext4\n"},
+    )
+    world.says(
+        PATH, "unset", then={SERVICE: "[DEFAULT]\nid = 7\nnodes = *\n\n[fs#0]\ntype = ext4\n"}
+    )
+    config = {"DEFAULT": {"nodes": "*"}, "fs#0": {"type": "ext4"}}
+    ret = states.opensvc.object_present(PATH, config=config, enforce="full", test=test)
+    assert ret.result is (None if test else True), ret.comment
+    assert ret.changes == {
+        "DEFAULT.old": {"old": "1", "new": None},
+        "task#old.type": {"old": "host", "new": None},
+    }
+    wanted = [[PATH, "delete", "--rid", "task#old"], [PATH, "unset", "--kw", "DEFAULT.old"]]
+    assert world.acts() == ([] if test else wanted)
+
+
+def test_full_does_not_forget_a_resource_that_holds_something(states, world):
+    config = {key: value for key, value in world.config.items() if key != "fs#0"}
+    config["DEFAULT"].pop("id")
+    ret = states.opensvc.object_present(PATH, config=config, enforce="full")
+    assert (ret.result, ret.changes, world.acts()) == (False, {}, [])
+    assert "fs#0 of slapos/svc/comp1 is up on demo1" in ret.comment
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"config": {"DEFAULT": {"x y": 1}}},
+        {"config": {"cluster": {"secret": CANARY}}},
+        {"enforce": "most"},
+    ],
+)
+def test_a_wrong_configuration_starts_nothing(states, world, kwargs):
+    ret = states.opensvc.object_present(PATH, **kwargs)
+    assert (ret.result, ret.changes, world.calls()) == (False, {}, [])
+    assert CANARY not in ret.comment
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_a_service_that_holds_something_is_not_removed(states, world, test):
+    ret = states.opensvc.object_absent(PATH, test=test)
+    assert (ret.result, ret.changes, world.acts()) == (False, {}, [])
+    assert "purge: true" in ret.comment
+
+
+@pytest.mark.parametrize("test", [True, False])
+@pytest.mark.parametrize("path, verb, name", [(PATH, "purge", SERVICE), (CFG, "delete", CFG_FILE)])
+def test_an_object_is_removed(states, world, test, path, verb, name):
+    (world.etc / name).write_text("[DEFAULT]\nid = 1\n")
+    gone = copy.deepcopy(world.status)
+    for known in gone["monitor"]["nodes"].values():
+        known["services"]["config"].pop(path)
+        known["services"]["status"].pop(path)
+    gone["monitor"]["services"].pop(path)
+    world.says(path, verb, then={name: None, "status": gone})
+    ret = states.opensvc.object_absent(path, purge=verb == "purge", timeout=10, test=test)
+    assert ret.result is (None if test else True), ret.comment
+    assert ret.changes == {"object": {"old": path, "new": None}}
+    assert world.acts() == ([] if test else [[path, verb]])
+    if not test:
+        world.forget()
+        ret = states.opensvc.object_absent(path)
+        assert (ret.result, ret.changes, world.calls()) == (True, {}, [])
+
+
+def test_a_removal_that_gets_stuck_is_told(states, world):
+    """purge of agent 2.1 ran into its timeout with one instance half undone."""
+    stuck = like(world.status, demo1={"state": "unprovision failed", "provisioned": "mixed"})
+    world.says(PATH, "purge", then={"status": stuck})
+    ret = states.opensvc.object_absent(PATH, purge=True, timeout=60)
+    assert (ret.result, ret.changes) == (False, {})
+    assert "'unprovision failed'" in ret.comment
+
+
+# --- Keys --------------------------------------------------------------------------------------------------------------------------------
+
+
+def cfg(**keys):
+    lines = "".join(f"{key} = {value}\n" for key, value in keys.items())
+    return f"[DEFAULT]\nid = 1\n\n[data]\n{lines}"
+
+
+@pytest.mark.parametrize("test", [True, False])
+@pytest.mark.parametrize(
+    "before, verb, old",
+    [
+        (cfg(), "add", None),
+        (cfg(re6st=coded("#!/bin/sh\nold\n")), "change", sha("#!/bin/sh\nold\n")),
+    ],
+)
+def test_a_key_gets_its_content(states, world, before, verb, old, test):
+    new = "#!/bin/sh\nnew\n"
+    (world.etc / CFG_FILE).write_text(before)
+    world.says(CFG, verb, then={CFG_FILE: cfg(re6st=coded(new))})
+    ret = states.opensvc.key_present(CFG, key="re6st", contents=new, test=test)
+    assert ret.result is (None if test else True), ret.comment
+    assert ret.changes == {"re6st": {"old": old, "new": sha(new)}}
+    if test:
+        assert world.acts() == []
+        assert (world.etc / CFG_FILE).read_text() == before
+    else:
+        (told,) = world.acts()
+        assert told[:-1] == [CFG, verb, "--key", "re6st", "--from"]
+        world.forget()
+        ret = states.opensvc.key_present(CFG, key="re6st", contents=new)
+        assert (ret.result, ret.changes, world.calls()) == (True, {}, [])
+
+
+def test_a_key_from_the_file_server(states, world, root):
+    """The launchers are files of the formula; settings.json is rendered."""
+    text = (root / "FORMULA").read_text()
+    (world.etc / CFG_FILE).write_text(cfg(x=coded(text)))
+    assert states.opensvc.key_present(CFG, key="x", source="salt://FORMULA").result is True
+    name = world.base / "template"
+    name.write_text("{{ who }} on {{ grains.id }}\n")
+    (world.etc / CFG_FILE).write_text(cfg(x=coded("me on demo1\n")))
+    ret = states.opensvc.key_present(
+        CFG, key="x", source=f"file://{name}", template="jinja", context={"who": "me"}
+    )
+    assert ret.result is True, ret.comment
+    assert ret.changes == {}
+    (world.etc / CFG_FILE).write_text(cfg(x=coded("plain\n")))
+    name.write_text("plain\n")
+    assert states.opensvc.key_present(CFG, key="x", source=str(name)).changes == {}
+    assert world.calls() == []
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {},
+        {"contents": "a", "source": "salt://b"},
+        {"source": "salt://no/such/file"},
+        {"source": "/no/such/file"},
+        {"contents_pillar": "no:such:key"},
+    ],
+)
+@pytest.mark.parametrize("test", [True, False])
+def test_a_key_without_its_content_is_an_error(states, world, kwargs, test):
+    (world.etc / CFG_FILE).write_text(cfg())
+    ret = states.opensvc.key_present(CFG, key="re6st", test=test, **kwargs)
+    assert (ret.result, ret.changes, world.calls()) == (False, {}, [])
+
+
+def test_a_secret_key_shows_in_nothing(states, world, caplog):
+    (world.etc / CFG_FILE).write_text(cfg())
+    world.says(CFG, "add", then={CFG_FILE: cfg(token=f"literal:{CANARY}")})
+    with caplog.at_level("DEBUG"):
+        ret = states.opensvc.key_present(CFG, key="token", contents_pillar="token")
+    assert ret.result is True, ret.comment
+    assert CANARY not in json.dumps(ret.raw) + caplog.text + json.dumps(world.calls())
+
+
+def test_a_key_that_did_not_arrive_is_an_error(states, world):
+    (world.etc / CFG_FILE).write_text(cfg())
+    world.says(CFG, "add")
+    ret = states.opensvc.key_present(CFG, key="re6st", contents="x")
+    assert (ret.result, ret.changes) == (False, {})
+    assert "has not the new content" in ret.comment
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_a_key_needs_its_object(states, world, test):
+    ret = states.opensvc.key_present("slapos/cfg/nosuch", key="re6st", contents="x", test=test)
+    assert ret.result is (None if test else False)
+    assert (ret.changes, world.calls()) == ({}, [])
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_a_key_is_removed(states, world, test):
+    (world.etc / CFG_FILE).write_text(cfg(old="literal:x", re6st="literal:y"))
+    world.says(CFG, "remove", then={CFG_FILE: cfg(re6st="literal:y")})
+    ret = states.opensvc.key_absent(CFG, key="old", test=test)
+    assert ret.result is (None if test else True), ret.comment
+    assert ret.changes == {"old": {"old": sha("x"), "new": None}}
+    assert world.acts() == ([] if test else [[CFG, "remove", "--key", "old"]])
+    if not test:
+        ret = states.opensvc.key_absent(CFG, key="old")
+        assert (ret.result, ret.changes) == (True, {})
+
+
+def test_no_private_file_is_left(states, world, loaders):
+    """Contents pass by files in the minion's cache folder, which are gone afterwards."""
+    (world.etc / CFG_FILE).write_text(cfg())
+    world.says(CFG, "add", err="E no\n", code=1)
+    assert states.opensvc.key_present(CFG, key="re6st", contents="x").result is False
+    assert list(pathlib.Path(loaders.opts["cachedir"]).glob("opensvc.*")) == []

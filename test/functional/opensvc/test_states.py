@@ -1,0 +1,438 @@
+"""States of objects through Salt's loader: nothing to do, test mode, done, refused, failed half-way. Each time it is counted what om was told."""
+
+import re
+
+import pytest
+from opensvc_world import PATH, like
+
+# What each state needs to have something to do: (state, arguments, the world before, after, what om is told, changes)
+UP = {"avail": "up", "overall": "up"}
+STANDBY = {"avail": "stdby up", "overall": "stdby up"}
+
+
+def on_demo2(status):
+    return like(status, demo1={**STANDBY, "local_expect": None}, demo2=UP)
+
+
+def down(status):
+    return like(status, demo1=STANDBY, object={"avail": "down", "overall": "down"})
+
+
+def frozen(status):
+    both = {"frozen": 1795427886.0}
+    return like(status, demo1=both, demo2=both, object={"frozen": "frozen"})
+
+
+def unprovisioned(status):
+    no = {"state": False}
+    return like(
+        status,
+        demo1={"provisioned": "mixed"},
+        object={"provisioned": "mixed"},
+        resource={"demo1 disk#0": {"provisioned": no}, "demo1 disk#1": {"provisioned": no}},
+    )
+
+
+def off(rid):
+    return lambda status: like(
+        status, resource={f"demo1 {rid}": {"status": "down"}, f"demo2 {rid}": {"status": "down"}}
+    )
+
+
+SAME = lambda status: status  # noqa: E731 a name for a column of the table
+
+GOALS = {
+    "placed": (
+        {"node": "demo2"},
+        SAME,
+        on_demo2,
+        [PATH, "switch", "--to", "demo2"],
+        {"node": {"old": "demo1", "new": "demo2"}},
+    ),
+    "started": ({}, down, SAME, [PATH, "start"], {"avail": {"old": "down", "new": "up"}}),
+    "stopped": ({}, SAME, down, [PATH, "stop"], {"avail": {"old": "up", "new": "down"}}),
+    "provisioned": (
+        {},
+        unprovisioned,
+        SAME,
+        [PATH, "provision"],
+        {"provisioned": {"old": "mixed", "new": True}},
+    ),
+    "provisioned some": (
+        {"rids": ["disk#0", "disk#1"], "local": True},
+        unprovisioned,
+        SAME,
+        [PATH, "provision", "--local", "--rid", "disk#0,disk#1"],
+        {
+            "provisioned": {
+                "old": {"disk#0": False, "disk#1": False},
+                "new": {"disk#0": True, "disk#1": True},
+            }
+        },
+    ),
+    "frozen": ({}, SAME, frozen, [PATH, "freeze"], {"frozen": {"old": "thawed", "new": "frozen"}}),
+    "thawed": ({}, frozen, SAME, [PATH, "thaw"], {"frozen": {"old": "frozen", "new": "thawed"}}),
+    "resource_started": (
+        {"rids": ["fs#0"]},
+        off("fs#0"),
+        SAME,
+        [PATH, "start", "--local", "--rid", "fs#0"],
+        {"status": {"old": {"fs#0": "down"}, "new": {"fs#0": "up"}}},
+    ),
+}
+
+
+@pytest.fixture(params=sorted(GOALS))
+def goal(request, world):
+    kwargs, before, after, told, changes = GOALS[request.param]
+    world.told, world.changes = told, changes
+    world.before, world.after = before(world.status), after(world.status)
+    return request.param.split()[0], kwargs
+
+
+def test_nothing_to_do(states, world, goal):
+    state, kwargs = goal
+    world.is_now(world.after)
+    ret = states[f"opensvc.{state}"](PATH, **kwargs)
+    assert ret.result is True
+    assert ret.changes == {}
+    assert "already" in ret.comment
+    assert world.acts() == []
+    assert len(world.calls()) == 2  # the version and one status
+
+
+def test_test_mode_tells_and_does_nothing(states, world, goal):
+    state, kwargs = goal
+    world.is_now(world.before)
+    ret = states[f"opensvc.{state}"](PATH, test=True, **kwargs)
+    assert ret.result is None
+    assert ret.changes == world.changes
+    assert world.acts() == []
+
+
+def test_done_and_confirmed(states, world, goal):
+    state, kwargs = goal
+    world.is_now(world.before)
+    world.says(*world.told, then={"status": world.after})
+    ret = states[f"opensvc.{state}"](PATH, timeout=30, **kwargs)
+    assert ret.result is True, ret.comment
+    assert ret.changes == world.changes
+    assert world.acts() == [world.told]
+    world.forget()
+    again = states[f"opensvc.{state}"](PATH, **kwargs)
+    assert (again.result, again.changes, world.acts()) == (True, {}, [])
+
+
+def test_a_command_that_returns_0_is_no_proof(states, world, goal):
+    state, kwargs = goal
+    world.is_now(world.before)
+    world.says(*world.told)
+    ret = states[f"opensvc.{state}"](PATH, timeout=0, **kwargs)
+    assert ret.result is False
+    assert ret.changes == {}
+    assert "after 0 s" in ret.comment
+
+
+def test_a_refusal_of_the_agent_is_told(states, world, goal):
+    state, kwargs = goal
+    world.is_now(world.before)
+    world.says(*world.told, err="E the reason\n", code=1)
+    ret = states[f"opensvc.{state}"](PATH, timeout=5, **kwargs)
+    assert ret.result is False
+    assert ret.changes == {}
+    assert "the reason" in ret.comment
+
+
+def test_a_failure_with_a_part_done_reports_the_part(states, world):
+    broken = like(world.status, demo1=STANDBY, object={"avail": "down"})
+    world.says(
+        PATH, "switch", then={"status": like(broken, demo2={**STANDBY, "state": "start failed"})}
+    )
+    ret = states.opensvc.placed(PATH, node="demo2", timeout=60)
+    assert ret.result is False
+    assert "'start failed'" in ret.comment
+    assert ret.changes == {"node": {"old": "demo1", "new": None}}
+
+
+def test_a_switch_is_over_when_all_is_quiet(states, world):
+    """om switch --wait came back with 0 while the source was stopping: what the daemon says counts."""
+    stopping = like(world.status, demo1={"state": "stopping", "global_expect": "placed@demo2"})
+    starting = like(on_demo2(world.status), demo2={"state": "starting"})
+    world.says(PATH, "switch", then={"status": [stopping, starting, on_demo2(world.status)]})
+    ret = states.opensvc.placed(PATH, node="demo2", timeout=60)
+    assert ret.result is True
+    assert len(world.calls("daemon", "status")) >= 4
+
+
+def test_what_is_under_way_is_awaited_before_something_is_asked(states, world):
+    stopping = like(
+        world.status, demo2={"state": "stopping"}, demo1={"global_expect": "placed@demo1"}
+    )
+    world.is_now([stopping, stopping, world.status])
+    world.says(PATH, "switch", then={"status": on_demo2(world.status)})
+    ret = states.opensvc.placed(PATH, node="demo2", timeout=60)
+    assert ret.result is True, ret.comment
+    assert len(world.acts()) == 1
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"demo2": {"frozen": 1795427886.0}}, "frozen on demo2"),
+        ({"demo2": {"avail": "warn"}}, "not a sound standby"),
+        ({"demo2": {"provisioned": "mixed"}}, "not provisioned"),
+        ({"demo1": {"state": "stop failed"}}, "'stop failed'.*clear: true"),
+    ],
+)
+@pytest.mark.parametrize("test", [True, False])
+def test_a_move_that_would_not_end_well_is_not_begun(states, world, change, reason, test):
+    world.is_now(like(world.status, **change))
+    ret = states.opensvc.placed(PATH, node="demo2", timeout=5, test=test)
+    assert ret.result is False
+    assert re.search(reason, ret.comment), ret.comment
+    assert (ret.changes, world.acts()) == ({}, [])
+
+
+def test_a_move_to_a_node_without_an_instance_is_not_begun(states, world):
+    ret = states.opensvc.placed(PATH, node="demo9", timeout=5)
+    assert ret.result is False
+    assert "no instance on demo9" in ret.comment
+    assert world.acts() == []
+
+
+def test_a_failure_is_cleared_when_that_was_asked_for(states, world):
+    world.is_now(like(world.status, demo1={"state": "stop failed"}))
+    world.says(PATH, "clear", then={"status": world.status})
+    world.says(PATH, "switch", then={"status": on_demo2(world.status)})
+    ret = states.opensvc.placed(PATH, node="demo2", timeout=60, clear=True)
+    assert ret.result is True, ret.comment
+    assert "cleared first" in ret.comment
+    assert [call[1] for call in world.acts()] == ["clear", "switch"]
+
+
+def test_a_provision_that_failed_before_is_tried_again(states, world):
+    broken = like(unprovisioned(world.status), demo2={"state": "provision failed"})
+    world.is_now(broken)
+    world.says(PATH, "clear", then={"status": unprovisioned(world.status)})
+    world.says(PATH, "provision", then={"status": world.status})
+    ret = states.opensvc.provisioned(PATH, timeout=60)
+    assert ret.result is True, ret.comment
+    assert [call[1] for call in world.acts()] == ["clear", "provision"]
+
+
+def test_a_provision_that_fails_is_told_with_the_reason(states, world):
+    """provision --wait returned 0 while both instances were 'provision failed'."""
+    world.is_now(unprovisioned(world.status))
+    broken = like(
+        unprovisioned(world.status),
+        demo1={"state": "provision failed"},
+        resource={"demo1 disk#0": {"status": "warn", "log": ["warn: no space"]}},
+    )
+    world.says(PATH, "provision", then={"status": broken})
+    ret = states.opensvc.provisioned(PATH, timeout=60)
+    assert ret.result is False
+    assert "'provision failed'" in ret.comment
+    assert "disk#0 is warn: warn: no space" in ret.comment
+
+
+def test_local_needs_resources(states, world):
+    ret = states.opensvc.provisioned(PATH, local=True)
+    assert ret.result is False
+    assert world.calls() == []
+
+
+def test_a_frozen_object_is_started_only_when_that_is_meant(states, world):
+    held = like(frozen(down(world.status)), demo2=STANDBY)
+    world.is_now(held)
+    ret = states.opensvc.started(PATH)
+    assert (ret.result, world.acts()) == (False, [])
+    assert "frozen on demo1 and demo2" in ret.comment
+    world.says(PATH, "start", then={"status": world.status})
+    assert states.opensvc.started(PATH, thaw=True, timeout=30).result is True
+
+
+def test_a_frozen_node_keeps_its_objects_frozen(states, world):
+    world.is_now(like(frozen(world.status), node={"demo2": {"frozen": 1795427886.0}}))
+    ret = states.opensvc.thawed(PATH)
+    assert (ret.result, world.acts()) == (False, [])
+    assert "node demo2 is frozen" in ret.comment
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_cleared(states, world, test):
+    world.is_now(like(world.status, demo2={"state": "start failed"}))
+    world.says(PATH, "clear", then={"status": world.status})
+    ret = states.opensvc.cleared(PATH, timeout=30, test=test)
+    assert ret.result is (None if test else True)
+    assert ret.changes["state"]["old"] == {"demo1": "idle", "demo2": "start failed"}
+    assert len(world.acts()) == (0 if test else 1)
+    world.is_now(world.status)
+    ret = states.opensvc.cleared(PATH, test=test)
+    assert (ret.result, ret.changes) == (True, {})
+
+
+def test_healthy_and_not(states, world):
+    assert states.opensvc.healthy(PATH).result is True
+    sick = like(
+        world.status,
+        demo1={"overall": "warn"},
+        resource={"demo1 fs#0": {"status": "warn", "log": ["err: read only"]}},
+    )
+    world.is_now(sick)
+    ret = states.opensvc.healthy(PATH, test=True)
+    assert (ret.result, ret.changes) == (None, {})
+    ret = states.opensvc.healthy(PATH, timeout=0)
+    assert (ret.result, ret.changes) == (False, {})
+    assert "fs#0 is warn: err: read only" in ret.comment
+    assert world.acts() == []
+
+
+def test_a_disabled_resource_is_not_started(states, world):
+    ret = states.opensvc.resource_started(PATH, rids=["app#0"])
+    assert ret.result is False
+    assert "app#0 is disabled" in ret.comment
+    assert world.acts() == []
+
+
+# --- Enabled and disabled ---------------------------------------------------------------------------------------------------------------
+
+
+SERVICE = "namespaces/slapos/svc/comp1.conf"
+
+
+def with_disable(world, rids):
+    text = (world.etc / SERVICE).read_text()
+    for rid in rids:
+        text = text.replace(f"[{rid}]", f"[{rid}]\ndisable = true")
+    return text
+
+
+@pytest.mark.parametrize("state", ["enabled", "disabled"])
+@pytest.mark.parametrize("test", [True, False])
+def test_resources_are_enabled_and_disabled_on_all_nodes(states, world, state, test):
+    rids = ["app#0", "task#collect"]
+    on, off_text = (world.etc / SERVICE).read_text(), with_disable(world, rids)
+    known = {
+        f"{node} {rid}": {"disable": state == "disabled"}
+        for node in ("demo1", "demo2")
+        for rid in rids
+    }
+    before, after = (off_text, on) if state == "enabled" else (on, off_text)
+    (world.etc / SERVICE).write_text(before)
+    verb = state[:-1]
+    world.says(PATH, verb, then={SERVICE: after, "status": like(world.status, resource=known)})
+    ret = states[f"opensvc.{state}"](PATH, rids=rids, timeout=30, test=test)
+    assert ret.result is (None if test else True), ret.comment
+    assert set(ret.changes) == set(rids)
+    assert ret.changes["app#0"]["new"] == state
+    assert world.acts() == ([] if test else [[PATH, verb, "--rid", "app#0,task#collect"]])
+    assert (world.etc / SERVICE).read_text() == (before if test else after)
+    if not test:
+        world.forget()
+        ret = states[f"opensvc.{state}"](PATH, rids=rids)
+        assert (ret.result, ret.changes, world.calls()) == (True, {}, [])
+
+
+def test_an_enable_that_did_not_happen_is_an_error(states, world):
+    (world.etc / SERVICE).write_text(with_disable(world, ["app#0"]))
+    world.says(PATH, "enable")
+    ret = states.opensvc.enabled(PATH, rids=["app#0"], timeout=5)
+    assert (ret.result, ret.changes) == (False, {})
+    assert "still not enabled" in ret.comment
+
+
+# --- What is not there -------------------------------------------------------------------------------------------------------------------
+
+
+ALL = {
+    "placed": {"node": "demo2"},
+    "started": {},
+    "stopped": {},
+    "provisioned": {},
+    "frozen": {},
+    "thawed": {},
+    "cleared": {},
+    "resource_started": {"rids": ["fs#0"]},
+    "enabled": {"rids": ["fs#0"]},
+    "disabled": {"rids": ["fs#0"]},
+    "healthy": {"timeout": 0},
+}
+
+
+@pytest.mark.parametrize("state", sorted(ALL))
+@pytest.mark.parametrize("test", [True, False])
+def test_no_such_object(states, world, state, test):
+    ret = states[f"opensvc.{state}"]("slapos/svc/nosuch", test=test, **ALL[state])
+    assert ret.result is (None if test else False)
+    assert ret.changes == {}
+    assert world.acts() == []
+
+
+@pytest.mark.parametrize("state", sorted(set(ALL) - {"enabled", "disabled"}))
+@pytest.mark.parametrize("test", [True, False])
+def test_a_daemon_that_does_not_answer_is_no_absence(states, world, state, test):
+    world.says("daemon", "status", err="E comm error while connecting: refused\n", code=1)
+    ret = states[f"opensvc.{state}"](PATH, test=test, **{**ALL[state]})
+    assert ret.result is False
+    assert "does not answer" in ret.comment
+    assert "systemctl start opensvc-agent" in ret.comment
+    assert ret.changes == {}
+    assert world.acts() == []
+
+
+def test_no_agent_yet(states, world):
+    (world.base / "om").unlink()
+    ret = states.opensvc.started(PATH, test=True)
+    assert ret.result is None
+    assert "not installed" in ret.comment
+    assert states.opensvc.started(PATH).result is False
+
+
+def test_several_states_of_one_run_share_what_they_were_told(modules, world):
+    """A highstate of a node that is deployed asks the daemon once for all its states."""
+    run = {
+        f"It is {name}": {"opensvc": [name, {"name": PATH}], "__sls__": "test", "__env__": "base"}
+        for name in ("provisioned", "started", "thawed", "cleared", "healthy")
+    }
+    run["It is placed"] = {
+        "opensvc": ["placed", {"name": PATH}, {"node": "demo1"}],
+        "__sls__": "test",
+        "__env__": "base",
+    }
+    answer = modules.state.high(run)
+    assert [ret["result"] for ret in answer.raw.values()] == [True] * 6
+    assert len(world.calls()) == 2
+
+
+def test_an_act_ends_the_sharing(modules, world):
+    """What a state of the same run has changed is seen by the next."""
+    world.is_now(down(world.status))
+    world.says(PATH, "start", then={"status": world.status})
+    common = {"__sls__": "test", "__env__": "base"}
+    answer = modules.state.high(
+        {
+            "First": {"opensvc": ["stopped", {"name": PATH}, {"order": 1}], **common},
+            "Then": {"opensvc": ["started", {"name": PATH}, {"order": 2}], **common},
+            "Last": {
+                "opensvc": ["placed", {"name": PATH}, {"node": "demo1"}, {"order": 3}],
+                **common,
+            },
+        }
+    )
+    assert [bool(ret["changes"]) for ret in answer.raw.values()] == [False, True, False]
+    assert all(ret["result"] for ret in answer.raw.values())
+
+
+def test_all_files_of_the_module_are_one_module(modules, states):
+    for name in (
+        "version",
+        "cluster_status",
+        "config_show",
+        "create",
+        "provision",
+        "switch",
+        "join",
+    ):
+        assert f"opensvc.{name}" in modules
+    for name in ("placed", "object_present", "key_present", "member"):
+        assert f"opensvc.{name}" in states
