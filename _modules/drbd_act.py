@@ -359,7 +359,7 @@ def create_md(resource, force=False, volume=0):
     node = _node()
     disk = _disk(node, resource, volume)
     what = "create_md"
-    if not node.is_block_device(disk):
+    if node.size_of_disk(disk) is None:
         _refuse(what, resource, f"{disk} is no block device on {node.name}")
     known = __salt__["drbd.metadata"](resource, volume)
     if known["metadata"] == "exists":

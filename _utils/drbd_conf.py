@@ -129,15 +129,10 @@ def volumes(settings, node):
 
 def disk(settings, node, volume=0):
     """The block device below a volume on a node, or None when the settings do not say."""
-    for key in (
-        f"on {node}:disk",
-        f"on {node}:volume {volume}:disk",
-        f"volume {volume}:disk",
-        "disk",
-    ):
-        if key in settings:
-            return settings[key]
-    return None
+    keys = [f"on {node}:volume {volume}:disk", f"volume {volume}:disk"]
+    if not volume:
+        keys += [f"on {node}:disk", "disk"]
+    return next((settings[key] for key in keys if key in settings), None)
 
 
 def usable(kib, bitmaps=1):

@@ -7,7 +7,6 @@ in ``__context__`` for the states of one run, until something acts.
 
 import os
 import re
-import stat
 import time
 
 import salt.utils.files
@@ -230,9 +229,3 @@ class _Node:
         real = os.path.realpath(device)
         text = self.read("sys/class/block", os.path.basename(real), "size")
         return int(text) // 2 if text else None
-
-    def is_block_device(self, device):
-        try:
-            return stat.S_ISBLK(os.stat(device).st_mode)
-        except OSError:
-            return False
