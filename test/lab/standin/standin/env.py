@@ -9,7 +9,7 @@ SETTINGS_FILE = "/etc/slapos-ha-standin.conf"
 # Seconds unless said otherwise. The real agent's value is in the comment where the stand-in is faster.
 DEFAULT_SETTINGS = {
     "rejoin_delay": 5.0,  # the real agent needs about 25 s to leave init and rejoin in the lab's hosts
-    "tick": 0.5,
+    "tick": 1.0,
     "hb_interval": 5.0,
     "hb_timeout": 15.0,
     "hb_port": 10000.0,

@@ -36,6 +36,9 @@ class Monitor:
         self.waiting = set()
         self.running = set()
         self.refresh_after = {}
+        # As configured, for their keywords only: what they know of states is old.
+        self.instances = {}
+        self.csums = {}
         self.stats_at = 0.0
         self.stats_data = {}
         self.schedule_at = 0.0
@@ -223,7 +226,7 @@ class Monitor:
             known = self.configs.get(path)
             if known and known["updated"] == stamp and known["nodes"] == self.daemon.cluster.nodes:
                 continue
-            instance = self.daemon.instance(path)
+            instance = self.instances[path] = self.daemon.instance(path)
             self.objects[path] = describe(instance)
             self.configs[path] = {
                 "csum": conf.csum(instance.config_file),
@@ -236,6 +239,7 @@ class Monitor:
             self.log(f"{path} is deleted here")
             self.deleted[path] = (time.time(), self.configs[path]["updated"])
             del self.objects[path]
+            del self.instances[path]
             del self.configs[path]
             self.statuses.pop(path, None)
             self.version += 1
@@ -314,7 +318,7 @@ class Monitor:
                     del self.deleted[path]
             elif smon.get("global_expect") and now - when <= AFTERLIFE:
                 status[path] = {"monitor": smon, "resources": {}}
-        csum = conf.csum(env.cluster_conf())
+        csum = self.csum(env.cluster_conf())
         status["cluster"] = {
             "csum": csum,
             "kind": "ccfg",
@@ -334,7 +338,7 @@ class Monitor:
             "agent": VERSION,
             "api": 7,
             "compat": 10,
-            "config": {"csum": conf.csum(env.node_conf())},
+            "config": {"csum": self.csum(env.node_conf())},
             "env": "TST",
             "frozen": self.frozen(),
             "gen": {node: self.version for node in (self.node, *self.nodes)},
@@ -359,6 +363,13 @@ class Monitor:
             data["updated"] = before.get("updated", now)
         data["gen"][self.node] = self.version
         self.nodes[self.node] = data
+
+    def csum(self, name):
+        """The checksum of a file, computed again when the file has changed."""
+        stamp = conf.mtime(name)
+        if self.csums.get(name, (None,))[0] != stamp:
+            self.csums[name] = (stamp, conf.csum(name))
+        return self.csums[name][1]
 
     def daemon_frozen(self, path):
         try:
@@ -409,6 +420,7 @@ class Monitor:
         self.update_aggregates()
         if self.nmon["status"] in ("init", "maintenance"):
             return
+        self.woken = False
         for path in sorted(self.objects):
             self.object_turn(path)
         for path in self.deleted:
@@ -416,8 +428,10 @@ class Monitor:
         if time.monotonic() - self.schedule_at >= SCHEDULE_EVERY:
             self.schedule_at = time.monotonic()
             self.schedule()
-        self.publish()
-        self.update_aggregates()
+        if self.woken:
+            # Something was decided: the peers and the user are to see it now, not a turn later.
+            self.publish()
+            self.update_aggregates()
 
     def known_objects(self):
         """Every object of the cluster, those with no instance here too."""
@@ -567,7 +581,7 @@ class Monitor:
                 or self.smon(path)["status"] != "idle"
             ):
                 continue
-            instance = self.daemon.instance(path)
+            instance = self.instances[path]
             due = []
             for action, rid in sched.due(instance, time.time()):
                 if (path, rid) in self.running or (
