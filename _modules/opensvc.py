@@ -264,7 +264,7 @@ def check(path, condition, node=None, rids=None, nodes=None, fresh=True):
     fresh
         As for :py:func:`cluster_status` (bool).
 
-    Returns ``{"done": bool, "dead": why it cannot come true or None, "failed": [states], "quiet": nothing is under way, "value": what is so now, "seen":
+    Returns ``{"done": bool, "dead": why it cannot come true or None, "failed": [states], "wishes": [what the cluster wants], "quiet": nothing is under way, "value": what is so now, "seen":
     str}``. Raises CommandExecutionError when the daemon cannot be asked.
     """
     __utils__["opensvc_agent.split_path"](path)
@@ -314,7 +314,7 @@ def wait(path, condition, node=None, rids=None, nodes=None, timeout=300, interva
         if found and found["dead"]:
             raise CommandExecutionError(
                 f"OpenSVC: {path} cannot become {_goal(condition, node, rids)}: {found['dead']}. Seen: {last}. "
-                f"Find out why: om {path} print status -r; then om {path} clear"
+                f"Find out why: om {path} print status -r; then om {path} abort, om {path} clear"
             )
         if not found or not found["quiet"] or condition in ("healthy", "resources_up"):
             idle_since = None

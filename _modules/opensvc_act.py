@@ -253,6 +253,25 @@ def clear(path):
     return _orchestrate(path, "clear")
 
 
+def abort(path):
+    """
+    Have the cluster give up what it wants of an object: after a failure on one node the others may wait for it for ever.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 opensvc.abort slapos/svc/comp1
+
+    path
+        The object (str).
+
+    Returns ``{"warnings": [...]}`` when the daemons have accepted. What an instance is in the middle of is not interrupted. Raises CommandExecutionError
+    when they refuse.
+    """
+    return _orchestrate(path, "abort")
+
+
 def delete(path):
     """
     Remove the configuration of an object from all nodes. What its resources have made stays.

@@ -64,8 +64,9 @@ def _reach(
             return ret
         notes = []
         if found["dead"]:
-            __salt__["opensvc.clear"](name)
-            __salt__["opensvc.wait"](name, "cleared", timeout=60)
+            _clear(name, found)
+            for step in ("cleared", "settled"):
+                __salt__["opensvc.wait"](name, step, timeout=60)
             notes.append(f"cleared first: {found['dead']}")
         notes += act()["warnings"]
         last = __salt__["opensvc.wait"](name, condition, timeout=timeout, **where)
@@ -78,6 +79,13 @@ def _reach(
         elif __opts__["test"] and "not installed" in str(error):
             ret.update(result=None, comment=f"would see to it that {sentence}. {error}")
     return ret
+
+
+def _clear(name, found):
+    """Forget failures. The other instances may still wait for the one that failed: that wish is given up first."""
+    if found["wishes"]:
+        __salt__["opensvc.abort"](name)
+    return __salt__["opensvc.clear"](name)
 
 
 def _moved(name, condition, attribute, old, where):
@@ -351,7 +359,7 @@ def cleared(name, timeout=60):
     return _reach(
         name,
         "cleared",
-        lambda: __salt__["opensvc.clear"](name),
+        lambda: _clear(name, __salt__["opensvc.check"](name, "cleared", fresh=False)),
         f"{name} is held back by no failure",
         "state",
         "not failed",

@@ -95,6 +95,7 @@ def verdict(condition, status, node=None, rids=None, nodes=None):
         "done": False,
         "dead": None,
         "failed": [],
+        "wishes": [],
         "quiet": True,
         "seen": summary(status),
         "value": None,
@@ -106,6 +107,7 @@ def verdict(condition, status, node=None, rids=None, nodes=None):
             answer["dead"] = "the object does not exist"
         return answer
     answer["quiet"] = _settled(status, None, None)[0]
+    answer["wishes"] = wishes(status)
     answer["failed"] = sorted(
         {one["state"] for one in status["instances"].values() if "failed" in one["state"]}
     )
@@ -153,11 +155,24 @@ def _states(status):
 
 
 def _settled(status, _node, _rids):
-    """Nothing is under way; an instance that has failed is not under way any more."""
-    return all(
-        (one["state"] == "idle" or "failed" in one["state"]) and not one["global_expect"]
-        for one in status["instances"].values()
-    ), _states(status)
+    """
+    Nothing is under way. An instance that has failed is not under way any more, and then those that wait for it are not either: after a failed provision
+    of the leader the others stay in "wait leader" for ever.
+    """
+    states = _states(status)
+    failed = any("failed" in state for state in states.values())
+    working = any(
+        not (state == "idle" or "failed" in state or (failed and state.startswith("wait ")))
+        for state in states.values()
+    )
+    return not working and (failed or not wishes(status)), states
+
+
+def wishes(status):
+    """What the cluster still wants of the object, on any node."""
+    return sorted(
+        {one["global_expect"] for one in status["instances"].values() if one["global_expect"]}
+    )
 
 
 def _cleared(status, _node, _rids):

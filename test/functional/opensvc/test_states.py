@@ -220,6 +220,27 @@ def test_a_provision_that_failed_before_is_tried_again(states, world):
     assert [call[1] for call in world.acts()] == ["clear", "provision"]
 
 
+def test_who_waits_for_a_node_that_failed_is_told_to_stop_waiting(states, world):
+    """Seen on agent 2.1: the leader is 'provision failed' and the other stays in 'wait leader' and wants provisioned."""
+    idle = unprovisioned(world.status)
+    stuck = like(
+        idle,
+        demo1={"state": "provision failed"},
+        demo2={"state": "wait leader", "global_expect": "provisioned"},
+    )
+    world.is_now(stuck)
+    world.says(PATH, "abort", then={"status": like(idle, demo1={"state": "provision failed"})})
+    world.says(PATH, "clear", then={"status": idle})
+    world.says(PATH, "provision", then={"status": world.status})
+    ret = states.opensvc.provisioned(PATH, timeout=60)
+    assert ret.result is True, ret.comment
+    assert [call[1] for call in world.acts()] == ["abort", "clear", "provision"]
+    world.forget()
+    world.is_now(stuck)
+    assert states.opensvc.cleared(PATH, timeout=30).result is True
+    assert [call[1] for call in world.acts()] == ["abort", "clear"]
+
+
 def test_a_provision_that_fails_is_told_with_the_reason(states, world):
     """provision --wait returned 0 while both instances were 'provision failed'."""
     world.is_now(unprovisioned(world.status))
