@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import FIXTURES, write_cluster, write_object
 from standin import env, instance, log, orchestrate, proc, requests, wire
+from standin.errors import Failed
 from standin.res import app, disk, fs
 
 SERVICE = "slapos/svc/comp1"
@@ -148,6 +149,22 @@ def test_version_is_printed_in_the_agents_form(om):
     code, out, err = om("node", "--version")
     assert (code, err) == (0, "")
     assert re.fullmatch(r"om node version 2\.1-\d+standin\n", out)
+
+
+def test_it_refuses_to_run_outside_the_lab(om, monkeypatch):
+    if os.path.exists(env.LAB_MARKER):
+        pytest.skip("this machine is a host of the lab")
+    monkeypatch.delenv("STANDIN_ROOT")
+    code, out, err = om("node", "--version")
+    assert (code, out) == (1, "")
+    assert "stand-in" in err and env.LAB_MARKER in err
+
+
+def test_under_a_fake_root_no_command_is_run(fake_root):
+    with pytest.raises(Failed, match="no command is run"):
+        proc.run(["true"])
+    with pytest.raises(Failed, match="no command is run"):
+        proc.script(log.Log(), "true")
 
 
 def test_unknown_action(om, small, recording):

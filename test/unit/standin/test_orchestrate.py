@@ -220,6 +220,14 @@ def test_an_older_target_does_not_replace_a_newer_one():
     assert adopt(picture, OBJECT, aggregate(picture, OBJECT)) is None
 
 
+def test_a_purge_meant_for_a_predecessor_of_the_same_name_is_not_adopted():
+    purge = moving("purged")
+    picture = view("demo1", demo1=instance("down"), demo2={"monitor": purge})
+    agg = aggregate(picture, OBJECT)
+    assert adopt(picture, OBJECT, agg, since=NOW - 1) == "purged"
+    assert adopt(picture, OBJECT, agg, since=NOW + 1) is None
+
+
 def test_a_failed_stop_refuses_to_be_asked_again():
     failed = instance("up", monitor={"status": "stop failed"})
     picture = view("demo1", demo1=failed, demo2=instance("stdby up"))

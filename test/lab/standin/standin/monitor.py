@@ -13,6 +13,8 @@ REJOIN_GRACE = 90.0
 READY_PERIOD = 5.0
 # How long the target of a deleted object is kept, for the peers to hear of it.
 AFTERLIFE = 5.0
+# How long a deleted object is not fetched back from a peer that is slower to delete it.
+TOMBSTONE = 60.0
 SCHEDULE_EVERY = 1.0
 REFRESH_RETRY = 10.0
 
@@ -226,6 +228,9 @@ class Monitor:
             known = self.configs.get(path)
             if known and known["updated"] == stamp and known["nodes"] == self.daemon.cluster.nodes:
                 continue
+            if path in self.deleted:
+                # Made anew: what its predecessor was asked for is none of its business.
+                self.smons.pop(path, None)
             instance = self.instances[path] = self.daemon.instance(path)
             self.objects[path] = describe(instance)
             self.configs[path] = {
@@ -237,7 +242,7 @@ class Monitor:
             self.version += 1
         for path in set(self.objects) - found:
             self.log(f"{path} is deleted here")
-            self.deleted[path] = (time.time(), self.configs[path]["updated"])
+            self.deleted[path] = time.time()
             del self.objects[path]
             del self.instances[path]
             del self.configs[path]
@@ -306,18 +311,13 @@ class Monitor:
             if obj.kind in ("svc", "vol"):
                 data = {**data, "frozen": self.daemon_frozen(path)}
             status[path] = {**data, "monitor": {"placement": "", **smon}}
-        for path, (when, _) in list(self.deleted.items()):
-            smon = self.smons.get(path, {})
-            if (
-                path in self.objects
-                or (now - when > AFTERLIFE and not smon.get("global_expect"))
-                or now - when > 60
-            ):
-                self.smons.pop(path, None) if path not in self.objects else None
-                if now - when > 60:
-                    del self.deleted[path]
-            elif smon.get("global_expect") and now - when <= AFTERLIFE:
-                status[path] = {"monitor": smon, "resources": {}}
+        for path, when in list(self.deleted.items()):
+            if path in self.objects or now - when > TOMBSTONE:
+                del self.deleted[path]
+            elif now - when > AFTERLIFE:
+                self.smons.pop(path, None)
+            elif self.smons.get(path, {}).get("global_expect"):
+                status[path] = {"monitor": self.smons[path], "resources": {}}
         csum = self.csum(env.cluster_conf())
         status["cluster"] = {
             "csum": csum,
@@ -466,7 +466,8 @@ class Monitor:
                 smon["placement"] = placement
                 self.publish()
             self.expect_started(path, instance, smon)
-        target = orchestrate.adopt(view, obj, self.aggregates.get(path, {}))
+        since = self.configs[path]["updated"]
+        target = orchestrate.adopt(view, obj, self.aggregates.get(path, {}), since)
         if target:
             self.log(f"a peer wants {path} {target}")
             self.set_smon(path, Smon(global_expect=target))

@@ -344,8 +344,8 @@ def accepts(view, obj, agg, target):
     return not reached(view, obj, agg, target)
 
 
-def adopt(view, obj, agg):
-    """The target this node should take over from another, or None."""
+def adopt(view, obj, agg, since=0.0):
+    """The target this node should take over from another, or None; ``since``: the age of the configuration."""
     smon = monitor(view.local(obj.path) or {})
     mine = smon.get("global_expect")
     if mine == "aborted":
@@ -354,9 +354,11 @@ def adopt(view, obj, agg):
         target = monitor(instance).get("global_expect")
         if node == view.node or target is None or target == mine:
             continue
-        if mine and monitor(instance).get("global_expect_updated", 0) < smon.get(
-            "global_expect_updated", 0
-        ):
+        asked = monitor(instance).get("global_expect_updated", 0)
+        if target in ("purged", "deleted") and asked < since:
+            # Meant for an object of the same name that is gone.
+            continue
+        if mine and asked < smon.get("global_expect_updated", 0):
             continue
         if accepts(view, obj, agg, target):
             return target
