@@ -7,7 +7,7 @@ import textwrap
 import types
 
 import pytest
-from opensvc_world import CANARY, OM, PATH
+from .opensvc_world import CANARY, OM, PATH
 from support import ROOT
 
 

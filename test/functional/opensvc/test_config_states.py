@@ -8,7 +8,7 @@ import pathlib
 import stat
 
 import pytest
-from opensvc_world import CANARY, PATH, like
+from .opensvc_world import CANARY, PATH, like
 
 CFG = "slapos/cfg/comp1"
 CFG_FILE = "namespaces/slapos/cfg/comp1.conf"

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from conftest import STANDIN
+from .conftest import STANDIN
 
 PATH = "slapos/svc/flag"
 ADDRESSES = {"demo1": "127.98.7.11", "demo2": "127.98.7.12"}

@@ -9,7 +9,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from conftest import FIXTURES, write_cluster, write_object
+from .conftest import FIXTURES, write_cluster, write_object
 from standin import env, instance, log, orchestrate, proc, requests, wire
 from standin.errors import Failed
 from standin.res import app, disk, fs
