@@ -350,31 +350,33 @@ def _with_extra(comment, extra, enforce):
 def _apply(name, current, wanted, changes, extra):
     if current is None:
         return __salt__["opensvc.create"](name, wanted)["warnings"]
+    gone = sorted(
+        {key.partition(".")[0] for key in extra if "#" in key.partition(".")[0]} - set(wanted)
+    )
+    _refuse_to_forget(name, gone)
     notes = []
     sets = {key: change["new"] for key, change in changes.items() if change["new"] is not None}
     if sets:
         notes += __salt__["opensvc.config_set"](name, sets)["warnings"]
-    gone = [
-        section
-        for section in current
-        if "#" in section and section not in wanted and any(current[section])
-    ]
-    gone = [section for section in gone if any(key.startswith(section + ".") for key in extra)]
     for section in gone:
-        for node, one in (__salt__["opensvc.status"](name) or {"instances": {}})[
-            "instances"
-        ].items():
-            resource = one["resources"].get(section, {})
-            if resource.get("provisioned") or resource.get("status") in ("up", "stdby up", "warn"):
-                raise CommandExecutionError(
-                    f"{section} of {name} is {resource['status']} on {node} and holds something: it is not removed. Stop and unprovision it first: "
-                    f"om {name} unprovision --rid {section}"
-                )
         notes += __salt__["opensvc.config_delete_section"](name, section)["warnings"]
     unset = [key for key in extra if key.partition(".")[0] not in gone]
     if unset:
         notes += __salt__["opensvc.config_unset"](name, unset)["warnings"]
     return notes
+
+
+def _refuse_to_forget(name, sections):
+    """A resource that holds something would go on holding it, and nobody could stop it any more."""
+    known = __salt__["opensvc.status"](name) if sections else None
+    for node, one in sorted((known or {"instances": {}})["instances"].items()):
+        for section in sections:
+            resource = one["resources"].get(section, {})
+            if resource.get("provisioned") or resource.get("status") in ("up", "stdby up", "warn"):
+                raise CommandExecutionError(
+                    f"{section} of {name} is {resource['status']} on {node} and holds something: it is not removed, and nothing else is changed. Stop "
+                    f"and unprovision it first: om {name} unprovision --rid {section}"
+                )
 
 
 def _done(name, wanted, changes):
