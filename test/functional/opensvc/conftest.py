@@ -7,8 +7,9 @@ import textwrap
 import types
 
 import pytest
-from .opensvc_world import CANARY, OM, PATH
 from support import ROOT
+
+from .opensvc_world import CANARY, OM, PATH
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import pathlib
 import stat
 
 import pytest
+
 from .opensvc_world import CANARY, PATH, like
 
 CFG = "slapos/cfg/comp1"

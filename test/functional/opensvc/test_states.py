@@ -3,6 +3,7 @@
 import re
 
 import pytest
+
 from .opensvc_world import PATH, like
 
 # What each state needs to have something to do: (state, arguments, the world before, after, what om is told, changes)

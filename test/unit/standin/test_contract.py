@@ -9,10 +9,11 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from .conftest import FIXTURES, write_cluster, write_object
 from standin import env, instance, log, orchestrate, proc, requests, wire
 from standin.errors import Failed
 from standin.res import app, disk, fs
+
+from .conftest import FIXTURES, write_cluster, write_object
 
 SERVICE = "slapos/svc/comp1"
 
