@@ -16,7 +16,7 @@ SSH = (
     "-o ServerAliveInterval=5 -o ServerAliveCountMax=3"
 ).split()
 OFFLOADS = "tx off sg off tso off gso off gro off".split()
-MEMORY = "2G"
+MEMORY = "960M"
 
 
 def network_up(lab):
