@@ -602,7 +602,7 @@ def _check_drbd(here, known):
             continue
         text = str(resource)
         for key, value, needle in (
-            ("port", here["drbd"]["port"], f":{here['drbd']['port']}"),
+            ("port", here["drbd"]["port"], f":{here['drbd']['port']}'"),
             ("minor", here["drbd"]["minor"], f"drbd{here['drbd']['minor']}'"),
         ):
             if needle in text:

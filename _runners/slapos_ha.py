@@ -39,15 +39,28 @@ class _Stop(Exception):
 class _Site:
     """The two nodes of a site, and what was last heard from them."""
 
-    def __init__(self, client, facts):
+    def __init__(self, client, shape, facts=None):
         self.client = client
-        self.facts = facts
-        self.shape = next(iter(facts.values()))["shape"]
+        self.shape = shape
+        self._facts = facts
         self.nodes = self.shape["nodes"]
         self.first, self.second = self.nodes
         self.changes = {}
         self.notes = []
         self.agent_seconds = 0.0
+
+    @property
+    def facts(self):
+        """{node: slapos_ha.facts} of both nodes, asked when somebody wants to know: a snapshot is seconds on a busy node."""
+        if self._facts is None:
+            self.look()
+        return self._facts
+
+    def look(self):
+        """Ask both nodes now."""
+        self._facts, problems = _snapshot(self.client, self.shape["site"])
+        if problems:
+            raise _Stop("\n".join(problems))
 
     def minion(self, node):
         return self.shape["cluster"]["nodes"][node]["minion"]
@@ -93,9 +106,16 @@ class _Site:
 
     def single(self, on, function, name, **kwargs):
         """Run one state on one node and note its comment."""
-        answer = self.states([on], "state.single", function, name=name, **kwargs)[on]
-        for state in answer.values():
-            self.notes.append(f"{on}: {state.get('comment', '')}")
+        self._note(on, self.states([on], "state.single", function, name=name, **kwargs)[on])
+
+    def sls(self, on, name):
+        """Run one SLS on one node and note what its states say of the service."""
+        self._note(on, self.states([on], "state.sls", name)[on])
+
+    def _note(self, node, states):
+        for tag, state in sorted(states.items(), key=lambda item: item[1].get("__run_num__", 0)):
+            if tag.startswith("opensvc_|"):
+                self.notes.append(f"{node}: {state.get('comment', '')}")
 
     # What the world says, from the last snapshot.
 
@@ -400,27 +420,13 @@ def _provision(site):
     if any("failed" in (site.instance(node).get("state") or "") for node in site.nodes):
         # An earlier run failed here. Nothing is lost by trying again: what is there is kept, and what was wrong fails again.
         site.single(site.first, "opensvc.cleared", site.shape["path"])
-    site.single(
-        site.first,
-        "opensvc.provisioned",
-        site.shape["path"],
-        timeout=site.shape["timeouts"]["provision"],
-    )
-    site.single(
-        site.first,
-        "opensvc.placed",
-        site.shape["path"],
-        node=site.first,
-        timeout=site.shape["timeouts"]["switch"],
-    )
+    site.sls(site.first, "slapos_ha.provision")
 
 
 def _move(target):
     def act(site):
         node = getattr(site, target)
-        site.facts, problems = _snapshot(site.client, site.shape["site"])
-        if problems:
-            raise _Stop("\n".join(problems))
+        site.look()
         if site.active() == node:
             site.notes.append(f"already on {node}")
             return
@@ -454,13 +460,9 @@ def _first_install(kind):
     return act
 
 
-def _second_install(rid):
+def _second_install(kind):
     def act(site):
-        path, seconds = site.shape["path"], site.shape["timeouts"]["start"]
-        if rid == "app#1":
-            site.states([site.second], "state.sls", "slapos_ha.slapos.formatted")
-        site.single(site.second, "opensvc.enabled", path, rids=[rid])
-        site.single(site.second, "opensvc.resource_started", path, rids=[rid], timeout=seconds)
+        site.sls(site.second, f"slapos_ha.{kind}.enabled")
 
     return act
 
@@ -472,12 +474,11 @@ def _tasks(site):
 def _verify(site):
     """The last word: both nodes, asked once more."""
     path = site.shape["path"]
-    wait_on = site.active() or site.first
-    site.single(wait_on, "opensvc.healthy", path, timeout=site.shape["timeouts"]["start"])
-    site.facts, problems = _snapshot(site.client, site.shape["site"])
-    problems += _unhealthy(site)
-    if problems:
-        raise _Stop("\n".join(problems), f"salt-run slapos_ha.status; om {path} print status -r")
+    site.single(site.first, "opensvc.healthy", path, timeout=site.shape["timeouts"]["start"])
+    site.look()
+    wrong = _unhealthy(site)
+    if wrong:
+        raise _Stop("\n".join(wrong), f"salt-run slapos_ha.status; om {path} print status -r")
     active = site.active()
     site.notes.append(
         f"{path} is up on {active}, standby on {next(n for n in site.nodes if n != active)}, UpToDate on both"
@@ -570,7 +571,7 @@ _STEPS = (
         "re6st_second",
         "re6st runs on the second node, app#0 is enabled and up",
         _second_done("app#0"),
-        _second_install("app#0"),
+        _second_install("re6st"),
     ),
     ("re6st_back", "the service moves back, with re6st", _back_done("app#1"), _move("first")),
     (
@@ -589,7 +590,7 @@ _STEPS = (
         "slapos_second",
         "SlapOS runs on the second node, app#1 is enabled and up",
         _second_done("app#1"),
-        _second_install("app#1"),
+        _second_install("slapos"),
     ),
     (
         "slapos_back",
@@ -617,12 +618,16 @@ def _plan(site):
     ]
 
 
+def _client():
+    return salt.client.get_local_client(__opts__["conf_file"])
+
+
 def _open(site, preflight=False):
-    client = salt.client.get_local_client(__opts__["conf_file"])
+    client = _client()
     facts, problems = _snapshot(client, site, preflight)
     if problems:
         raise _Stop("\n".join(problems), "Nothing was changed.")
-    return _Site(client, facts)
+    return _Site(client, next(iter(facts.values()))["shape"], facts)
 
 
 def _event(site, step, phase, **data):
@@ -632,7 +637,7 @@ def _event(site, step, phase, **data):
         )
 
 
-def step(name, site=None):
+def step(name, site=None, shape=None):
     """
     Do one step of the deployment; the orchestration calls this for each.
 
@@ -646,8 +651,12 @@ def step(name, site=None):
         ``preflight``, or the name of a step as :py:func:`plan` lists them.
     site
         The site's name (str); needed when this master has several.
+    shape
+        The site's names and settings (dict) as the step ``preflight`` returned them. Without it the nodes are asked for them first. What a step
+        decides on is asked by the step itself in either case.
 
-    Returns ``{"result": bool, "comment": str, "changes": dict, "plan": [...], "agent_seconds": float}``; a failure is a result, nothing is raised.
+    Returns ``{"result": bool, "comment": str, "changes": dict, "plan": [...], "shape": dict, "agent_seconds": float}``; a failure is a result,
+    nothing is raised.
     """
     known = {step_name: (what, act) for step_name, what, _, act in _STEPS}
     if name != "preflight" and name not in known:
@@ -659,14 +668,18 @@ def step(name, site=None):
         }
     here = None
     try:
-        here = _open(site, preflight=name == "preflight")
+        here = (
+            _Site(_client(), shape)
+            if shape and name != "preflight"
+            else _open(site, preflight=name == "preflight")
+        )
         if name == "preflight":
             return {
                 "result": True,
                 "comment": _preflight_report(here),
                 "changes": {},
                 "plan": _plan(here),
-                "site": here.shape["site"],
+                "shape": here.shape,
                 "agent_seconds": 0.0,
             }
         _event(here.shape["site"], name, "begin", what=known[name][0])

@@ -10,7 +10,7 @@ The steps of the deployment as states of an orchestration. They run on the maste
 
 __virtualname__ = "slapos_ha"
 
-_PLAN = "slapos_ha.plan"
+_KNOWN = "slapos_ha.preflight"
 
 
 def __virtual__():
@@ -37,31 +37,34 @@ def step(name, step, site=None):
     Returns a state result; in test mode steps that are not done have the result None and nothing is asked or changed beyond the preflight.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
-    plan = __context__.get(f"{_PLAN}.{site}")
+    known = __context__.get(f"{_KNOWN}.{site}")
     if step != "preflight":
-        if plan is None:
+        if known is None:
             ret.update(
                 result=False, comment="the step preflight has to come first in this orchestration"
             )
             return ret
-        known = next((entry for entry in plan if entry["step"] == step), None)
-        if known and known["done"]:
+        planned = next((entry for entry in known["plan"] if entry["step"] == step), None)
+        if planned and planned["done"]:
             ret["comment"] = "already so"
             return ret
         if __opts__["test"]:
             ret.update(
-                result=None, comment=f"would see to it that {known['what'] if known else step}"
+                result=None, comment=f"would see to it that {planned['what'] if planned else step}"
             )
             return ret
     answer = __salt__["saltutil.runner"](
-        "slapos_ha.step", arg=[step], kwarg={"site": site}, full_return=True
+        "slapos_ha.step",
+        arg=[step],
+        kwarg={"site": site, "shape": (known or {}).get("shape")},
+        full_return=True,
     )
     done = answer.get("return")
     if not isinstance(done, dict) or "result" not in done:
         ret.update(result=False, comment=str(done))
         return ret
     if step == "preflight":
-        __context__[f"{_PLAN}.{site}"] = done["plan"]
+        __context__[f"{_KNOWN}.{site}"] = done if done["result"] else None
     ret.update(result=done["result"], comment=done["comment"], changes=done["changes"])
     seconds = done.get("agent_seconds")
     if seconds:

@@ -100,6 +100,12 @@ def test_a_minion_that_does_not_answer(lab, before):
     assert look(lab) == before
 
 
+def other_agent(asked, said, otherwise):
+    """A command that puts an om before the real one which gives itself out for another version."""
+    script = f'#!/bin/sh\n[ "$*" = "{asked}" ] && exec echo "{said}"\n{otherwise}\n'
+    return f"cat >/usr/local/sbin/om <<'END'\n{script}END\nchmod 755 /usr/local/sbin/om"
+
+
 # what is in the way on demo2, how it goes away, what the error says
 OBSTACLES = [
     ("a loop file that holds data", "echo data >/opt/comp1.slapos.svc.lab.img", "rm /opt/comp1.slapos.svc.lab.img", r"storage:path: /opt/comp1.slapos.svc.lab.img is there on demo2 .* may hold data"),
@@ -113,6 +119,20 @@ OBSTACLES = [
     ),
     ("no drbd module", "mv /lib/modules /lib/modules.away", "mv /lib/modules.away /lib/modules", r"drbd: kernel 6\.1\S* has no drbd module"),
     ("IPv6 off", "sysctl -qw net.ipv6.conf.all.disable_ipv6=1", "sysctl -qw net.ipv6.conf.all.disable_ipv6=0", r"re6st: IPv6 is off on demo2"),
+    ("another agent version", other_agent("node --version", "om node version 2.1-1801", 'exec /usr/bin/om "$@"'), "rm /usr/local/sbin/om", r"the OpenSVC agent is \S+ on demo1 and 2\.1-1801 on demo2; install one version on both"),
+    ("agent 3 with DRBD 8.4", other_agent("--version", "om version v3.0.0", "exit 2"), "rm /usr/local/sbin/om", r"cluster:agent:version: agent v?3\.0\.0 needs DRBD 9 and this kernel has 8\.4"),
+    (
+        "a foreign cluster",
+        "cp -a /etc/opensvc/cluster.conf /root/cluster.conf; om cluster set --kw cluster.name=other --kw 'cluster.nodes=demo2 stranger'",
+        "cp -a /root/cluster.conf /etc/opensvc/cluster.conf; rm /root/cluster.conf; systemctl restart opensvc-agent; until om daemon status --format json | grep -q monitor; do :; done",
+        r"cluster:nodes: this node is already in cluster 'other' with stranger; correct the nodes, or take this node out",
+    ),
+    (
+        "a foreign service of that name",
+        "om slapos/svc/comp1 create && om slapos/svc/comp1 set --kw env.owner=somebody",
+        "om slapos/svc/comp1 delete",
+        r"service:name: the cluster has a service slapos/svc/comp1 that is not this site's",
+    ),
     ("a device that holds data", None, None, r"storage:device: '/dev/ubda' on demo[12] is not empty \(.*TYPE=ext4"),
 ]  # fmt: skip
 
@@ -132,10 +152,12 @@ def test_an_obstacle_on_a_node(lab, make, undo, message):
     finally:
         if undo:
             hosts.ssh(lab, "demo2", undo)
-        control.pillar(lab)
+        else:
+            control.pillar(lab)
 
 
-def test_test_mode_prints_the_plan_and_changes_nothing(lab, before):
+def test_test_mode_prints_the_plan_and_changes_nothing(lab):
+    before = look(lab)
     answer = site.deploy(lab, test="True")
     assert answer.retcode == 0, answer.text
     assert [state["result"] for state in answer.states.values()] == [True] + [None] * (

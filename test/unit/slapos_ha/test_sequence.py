@@ -32,7 +32,7 @@ class World:
         }  # fmt: skip
 
     def site(self):
-        return runner._Site(None, self.facts)
+        return runner._Site(None, self.shape, self.facts)
 
     def cluster(self):
         for node, other in (("demo1", "demo2"), ("demo2", "demo1")):
