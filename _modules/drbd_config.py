@@ -7,6 +7,7 @@ A resource's file holds the peers' shared secret: it has mode 0600, is replaced 
 import os
 import tempfile
 
+import salt.utils.data
 import salt.utils.files
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
@@ -76,8 +77,10 @@ def configure(
     major = node.major()
     secret = None
     if shared_secret_pillar:
+        # Not pillar.get: on Salt 3008 it answers a module with asterisks.
         secret = __utils__["drbd_conf.secret_is_right"](
-            __salt__["pillar.get"](shared_secret_pillar), shared_secret_pillar
+            salt.utils.data.traverse_dict_and_list(__pillar__, shared_secret_pillar),
+            shared_secret_pillar,
         )
     wish = __utils__["drbd_conf.wish"](
         resource,
@@ -208,6 +211,26 @@ def _restore(node, resource, file, before):
     node.run("drbdadm", ["adjust", resource])
 
 
+def config_file(resource):
+    """
+    Return the path of the file that :py:func:`configure` writes for a resource, when it is there.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 drbd.config_file comp1.slapos.svc.paris
+
+    resource
+        The resource (str).
+
+    Returns the path (str), also of a file that cannot be understood, or None when there is none. Raises SaltInvocationError for a name that is none.
+    """
+    __utils__["drbd_conf.name_of_resource"](resource)
+    file = _node().path("etc/drbd.d", f"{resource}.res")
+    return file if os.path.lexists(file) else None
+
+
 def remove_config(resource):
     """
     Remove the file of a resource that is down.
@@ -221,16 +244,24 @@ def remove_config(resource):
     resource
         The resource (str).
 
-    Returns True, or False when there is none. The metadata on the disk stays. Raises CommandExecutionError while the resource is up.
+    Returns True, or False when there is none. The metadata on the disk stays. Raises CommandExecutionError while the resource is up, and when the file
+    also holds another resource.
     """
-    node = _node()
-    __utils__["drbd_conf.name_of_resource"](resource)
-    file = node.path("etc/drbd.d", f"{resource}.res")
-    if node.read(file) is None:
+    file = config_file(resource)
+    if file is None:
         return False
     if (__salt__["drbd.status"](resource).get(resource) or {}).get("up"):
         raise CommandExecutionError(f"DRBD: {resource} is up; first: drbdadm down {resource}")
-    os.unlink(file)
+    held = _node().files().get(file)
+    others = sorted(set(held) - {resource}) if isinstance(held, dict) else []
+    if others:
+        raise CommandExecutionError(
+            f"DRBD: {file} also holds {', '.join(others)}; move that to a file of its own"
+        )
+    try:
+        os.unlink(file)
+    except OSError as error:
+        raise CommandExecutionError(f"DRBD: {file} cannot be removed: {error.strerror}") from None
     return True
 
 

@@ -11,6 +11,7 @@ import stat
 import time
 
 import salt.utils.atomicfile
+import salt.utils.data
 import salt.utils.files
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
@@ -485,7 +486,8 @@ def join(node, secret_sealed=None, secret_pillar=None, timeout=180):
     if secret_sealed:
         secret = __salt__["slapos_ha.unseal"](secret_sealed)
     else:
-        secret = __salt__["pillar.get"](secret_pillar)
+        # Not pillar.get: on Salt 3008 it answers a module with asterisks.
+        secret = salt.utils.data.traverse_dict_and_list(__pillar__, secret_pillar)
     if not isinstance(secret, str) or not re.fullmatch(r"\S+", secret):
         raise CommandExecutionError(
             f"OpenSVC: there is no cluster secret {'in what was sealed' if secret_sealed else 'in pillar ' + secret_pillar}"

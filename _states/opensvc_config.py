@@ -8,6 +8,7 @@ import hashlib
 import os
 import tempfile
 
+import salt.utils.data
 import salt.utils.files
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
@@ -536,7 +537,8 @@ def _content(source, contents, contents_pillar, template, context):
             raise CommandExecutionError(f"{source} is no file on this node")
         return source
     if contents_pillar is not None:
-        contents = __salt__["pillar.get"](contents_pillar)
+        # Not pillar.get: on Salt 3008 it answers a module with asterisks.
+        contents = salt.utils.data.traverse_dict_and_list(__pillar__, contents_pillar)
         if not isinstance(contents, str) or not contents:
             raise CommandExecutionError(f"pillar {contents_pillar} holds no text")
     handle, path = tempfile.mkstemp(prefix="opensvc.", dir=__opts__.get("cachedir"))

@@ -113,9 +113,22 @@ def agent(tmp_path, utils, om, monkeypatch):
         "cachedir": str(tmp_path / "cache"),
         "test": False,
     }
-    spaces = {"__salt__": functions, "__utils__": utils, "__opts__": opts, "__context__": context}
+    pillar = {}
+    spaces = {
+        "__salt__": functions,
+        "__utils__": utils,
+        "__opts__": opts,
+        "__context__": context,
+        "__pillar__": pillar,
+    }
     world = types.SimpleNamespace(
-        om=om, etc=etc, context=context, opts=opts, functions=functions, program=program
+        om=om,
+        etc=etc,
+        context=context,
+        opts=opts,
+        functions=functions,
+        program=program,
+        pillar=pillar,
     )
     for name in MODULES:
         module = load_module(f"_modules/{name}.py", f"opensvc_test_module_{name}", **spaces)

@@ -395,7 +395,7 @@ def alone(agent, recorded):
     document["monitor"]["nodes"].pop("demo2")
     agent.om.says(["daemon", "status"], document)
     agent.functions["slapos_ha.unseal"] = {"sealed": CANARY}.__getitem__
-    agent.functions["pillar.get"] = {"opensvc:secret": CANARY, "empty": ""}.get
+    agent.pillar.update({"opensvc": {"secret": CANARY}, "empty": ""})
     agent.conf = agent.etc / "cluster.conf"
     agent.conf.write_text(OWN)
     agent.conf.chmod(0o644)
