@@ -63,9 +63,16 @@ def _pillar():
             f"{__grains__['id']} has no pillar slapos_ha. Target the site's pillar at both of its nodes in the pillar top file, "
             "then: salt '*' saltutil.refresh_pillar"
         )
-    return salt.utils.dictupdate.merge(
-        _load(DEFAULTS), copy.deepcopy(dict(given)), merge_lists=False
-    )
+    return salt.utils.dictupdate.merge(_load(DEFAULTS), _plain(given), merge_lists=False)
+
+
+def _plain(value):
+    """A copy in plain containers: those of Salt 3008's pillar print asterisks for what they hold, in a problem's text as in an answer."""
+    if isinstance(value, dict):
+        return {key: _plain(held) for key, held in value.items()}
+    if isinstance(value, list):
+        return [_plain(held) for held in value]
+    return value
 
 
 def bytes_of(size):
@@ -79,7 +86,7 @@ def bytes_of(size):
         salt demo1 slapos_ha.bytes_of 20g
 
     size
-        A whole number and one of k, m, g, t (powers of 1024), upper or lower case.
+        A whole number and one of k, m, g, t (str, powers of 1024), upper or lower case.
 
     Returns bytes as an int. Raises SaltInvocationError for anything else.
     """
@@ -396,7 +403,7 @@ def sealed_cluster_secret(key):
         salt demo1 slapos_ha.sealed_cluster_secret key="$(salt --out=newline_values_only demo2 slapos_ha.public_key)"
 
     key
-        The receiving minion's public key (PEM, see :py:func:`public_key`).
+        The receiving minion's public key (str, PEM, see :py:func:`public_key`).
 
     Returns base64 text (RSA-OAEP with SHA-256). Raises CommandExecutionError when this node has no cluster secret.
     """
@@ -419,7 +426,7 @@ def unseal(sealed, **kwargs):
         salt demo2 sys.doc slapos_ha.unseal
 
     sealed
-        Base64 text from :py:func:`sealed_cluster_secret`.
+        Base64 text (str) from :py:func:`sealed_cluster_secret`.
 
     Returns the value as str. Raises CommandExecutionError when it was not sealed for this minion, SaltInvocationError when called as a job.
     """

@@ -30,6 +30,42 @@ def test_the_example_is_right(merged, schema):
     assert module.problems_of_pillar(merged, schema) == []
 
 
+class Masked:
+    """Like the containers of a pillar that Salt 3008 got from a master."""
+
+    def __repr__(self):
+        return "**********"
+
+
+class MaskedDict(Masked, dict):
+    pass
+
+
+class MaskedList(Masked, list):
+    pass
+
+
+def masked(value):
+    if isinstance(value, dict):
+        return MaskedDict({key: masked(held) for key, held in value.items()})
+    return MaskedList(map(masked, value)) if isinstance(value, list) else value
+
+
+def test_a_pillar_that_hides_itself_is_told_of_as_it_is(example, defaults, schema, monkeypatch):
+    given = copy.deepcopy(example)
+    given["slapos_ha"]["re6st"]["options"] = {"max-clients": [10]}
+    monkeypatch.setattr(module, "__pillar__", masked(given), raising=False)
+    monkeypatch.setattr(module, "_load", {module.DEFAULTS: defaults, module.SCHEMA: schema}.get)
+    assert module.validate() == [
+        "slapos_ha:re6st:options: {max-clients} is not right; give a list of lines of re6stnet.conf"
+    ]
+    given["slapos_ha"]["re6st"]["options"] = [["max-clients", 10]]
+    monkeypatch.setattr(module, "__pillar__", masked(given))
+    assert module.validate() == [
+        "slapos_ha:re6st:options:0: ['max-clients', 10] is not right; give a line of re6stnet.conf without its dashes, such as \"max-clients 10\""
+    ]
+
+
 def test_every_default_has_its_place_in_the_schema(defaults, schema):
     def walk(default, part, path):
         for key, value in default.items():
