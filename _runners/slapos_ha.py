@@ -648,7 +648,7 @@ def step(name, site=None, shape=None):
         salt-run slapos_ha.step preflight
 
     name
-        ``preflight``, or the name of a step as :py:func:`plan` lists them.
+        ``preflight``, or the name of a step as :py:func:`plan` lists them (str).
     site
         The site's name (str); needed when this master has several.
     shape

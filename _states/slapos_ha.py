@@ -28,9 +28,9 @@ def step(name, step, site=None):
             - step: sync
 
     name
-        What is so afterwards, for the report.
+        What is so afterwards, for the report (str).
     step
-        ``preflight`` or a step of ``salt-run slapos_ha.plan``. The preflight asks both nodes once; later steps that it found done are skipped.
+        ``preflight`` or a step of ``salt-run slapos_ha.plan`` (str). The preflight asks both nodes once; later steps that it found done are skipped.
     site
         The site's name (str); needed when this master has several.
 
