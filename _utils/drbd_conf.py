@@ -260,6 +260,9 @@ def wish(
         settings[f"on {node}:address"] = where
         if major >= 9:
             settings[f"on {node}:node-id"] = str(number)
+    if len(nodes) > 2:
+        # Of two nodes it is implied, and 8.4 does not know the word.
+        settings["connection-mesh:hosts"] = " ".join(nodes)
     return settings
 
 
@@ -326,6 +329,8 @@ def render(resource, settings):
             if f"on {host}:{name}" in settings
         ]
         lines.append("    }")
+    if "connection-mesh:hosts" in settings:
+        lines.append(f"    connection-mesh {{ hosts {settings['connection-mesh:hosts']}; }}")
     return "\n".join([*lines, "}", ""])
 
 

@@ -267,9 +267,27 @@ def test_what_metadata_leaves(kib, left):
     assert CONF.usable(kib) == left
 
 
+def test_three_nodes_of_drbd_9_are_all_connected():
+    """Not run here, but for drbdadm's own check of such a file, below."""
+    nodes = {**NODES, "demo3": "10.98.1.13"}
+    wanted = wish(nodes=nodes, major=9)
+    text = CONF.render("r0", wanted)
+    assert "    connection-mesh { hosts demo1 demo2 demo3; }\n" in text
+    assert CONF.resources(text) == {"r0": wanted}
+    assert CONF.peers(wanted, "demo2") == ["demo1", "demo3"]
+    assert "connection-mesh" not in CONF.render("r0", wish(major=9))
+
+
 @pytest.mark.skipif(not shutil.which("drbdadm"), reason="drbd-utils is not installed here")
-@pytest.mark.parametrize("major, driver", [(8, "8.4.11"), (9, "9.2.0")])
-def test_drbdadm_takes_what_is_written(tmp_path, major, driver):
+@pytest.mark.parametrize(
+    "major, driver, nodes",
+    [
+        (8, "8.4.11", NODES),
+        (9, "9.2.0", NODES),
+        (9, "9.2.0", {**NODES, "demo3": "10.98.1.13"}),
+    ],
+)
+def test_drbdadm_takes_what_is_written(tmp_path, major, driver, nodes):
     """With the grammar of either driver; of DRBD 9 nothing more than this was run here."""
     file = tmp_path / "r0.res"
     options = {
@@ -277,7 +295,7 @@ def test_drbdadm_takes_what_is_written(tmp_path, major, driver):
         "handlers": {"split-brain": "/usr/lib/drbd/notify-split-brain.sh root"},
         "options": {"auto-promote": False} if major > 8 else {},
     }
-    file.write_text(CONF.render("r0", wish(major=major, **options)))
+    file.write_text(CONF.render("r0", wish(major=major, nodes=nodes, **options)))
     environment = {**os.environ, "DRBD_DRIVER_VERSION_OVERRIDE": driver}
     answer = subprocess.run(
         ["drbdadm", "-c", str(file), "sh-nop"],
