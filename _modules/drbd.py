@@ -16,6 +16,15 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "drbd"
 
+_RELATIONS = {
+    "new": "both sides are new and hold no data",
+    "equal": "both sides have the same generation of data",
+    "local_newer": "this node has the newer data: connected, it is copied to the peer",
+    "peer_newer": "the peer has the newer data: connected, it is copied to this node",
+    "split_brain": "both were written to after they parted; decide whose writes go, and there: drbd.connect with discard_my_data",
+    "unrelated": "the two were never one resource, or have not been for long; see which side has the data that count",
+}
+
 
 def __virtual__():
     return __virtualname__
@@ -63,7 +72,7 @@ def module():
     return {"loaded": node.loaded(), "at_boot": node.loads_at_boot()}
 
 
-def status(resource=None, fresh=True):
+def status(name="all", fresh=True):
     """
     Return what DRBD's resources are doing.
 
@@ -74,35 +83,34 @@ def status(resource=None, fresh=True):
         salt demo1 drbd.status
         salt demo1 drbd.status comp1.slapos.svc.paris
 
-    resource
-        Only this one (str); all when left out or "all".
+    name
+        Only this resource (str); all when left out or "all". It is called name as in Salt's core.
     fresh
         False (bool) accepts an answer that another state of the same run got up to 15 seconds ago, if nothing has acted since.
 
-    Returns by resource ``{"up": True, "role": "Secondary", "suspended": False, "disk": {0: {"minor": 0, "disk": "UpToDate", "size": KiB}},
+    Returns by resource ``{"up": True, "role": "Secondary", "suspended": False, "disk": {0: {"minor": 0, "disk": "UpToDate", "size": KiB, "quorum": None}},
     "connections": {peer: {"state": "Connected", "role": "Primary", "volumes": {0: {"replication": "Established", "disk": "UpToDate", "percent": None,
-    "out_of_sync": KiB, "resync_suspended": "no", "seconds_left": None}}}}}``. ``percent`` is that of the resync or verify that runs, else None. A resource
-    that is configured and down is there with ``up`` False and role and disk "Unconfigured"; an unknown one is not there. Costs one process (none while
-    the module is not loaded). Raises CommandExecutionError when DRBD cannot be asked or says something unknown.
+    "rate": None, "out_of_sync": KiB, "resync_suspended": "no", "seconds_left": None}}}}}``. ``percent``, ``rate`` (KiB/s) and ``seconds_left`` are those of
+    the resync or verify that runs, else None. ``quorum`` is True or False of DRBD 9, None of 8.4, which has none. A resource that is configured and down is
+    there with ``up`` False and role and disk "Unconfigured"; an unknown one is not there. Costs one process (none while the module is not loaded). Raises
+    CommandExecutionError when DRBD cannot be asked or says something unknown.
 
     8.4 calls every peer "peer" and does not show the connection of a StandAlone resource at all: the peer's name is taken from the resource's file, and
-    the connection is given as "StandAlone". While it resyncs, ``drbdadm cstate`` says SyncSource in place of Connected; here ``state`` stays "Connected".
+    the connection is given as "StandAlone", with ``out_of_sync`` being what was written here since. While it resyncs, ``drbdadm cstate`` says SyncSource in
+    place of Connected; here ``state`` stays "Connected".
     """
     node = _node()
-    if resource in (None, "all"):
-        resource = None
-    else:
-        __utils__["drbd_conf.name_of_resource"](resource)
+    resource = None if name in (None, "all") else __utils__["drbd_conf.name_of_resource"](name)
     found = {name: {"up": True, **copy.deepcopy(one)} for name, one in node.status(fresh).items()}
-    for name, settings in node.configured().items():
-        if name not in found:
+    for one, settings in node.configured().items():
+        if one not in found:
             volumes = __utils__["drbd_conf.volumes"](settings, node.name) or {0: None}
-            found[name] = {
+            found[one] = {
                 "up": False,
                 "role": "Unconfigured",
                 "suspended": False,
                 "disk": {
-                    volume: {"minor": minor, "disk": "Unconfigured", "size": None}
+                    volume: {"minor": minor, "disk": "Unconfigured", "size": None, "quorum": None}
                     for volume, minor in volumes.items()
                 },
                 "connections": {},
@@ -230,26 +238,49 @@ def generation_ids(resource, volume=0):
     return found["ids"]
 
 
-def split_brain(local, peer):
+def split_brain(resource, peer=None, volume=0):
     """
-    Compare the generations of two nodes as DRBD's handshake does.
+    Find out whether a resource is in a split brain, from this node's state and both nodes' generations, compared as DRBD's handshake does.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt demo1 drbd.split_brain '{"current": …}' '{"current": …}'
+        salt demo1 drbd.split_brain comp1.slapos.svc.paris '{"current": "2320A9EFDEA93744", …}'
 
-    local
-        :py:func:`generation_ids` of one node (dict).
+    resource
+        The resource (str), up or down.
     peer
-        The same of the other node (dict).
+        :py:func:`generation_ids` of the other node (dict). Without it only a connected resource can be judged.
+    volume
+        Its volume (int).
 
-    Returns ``{"relation", "full", "split_brain"}``. ``relation`` is ``new`` (both just created), ``equal``, ``local_newer`` or ``peer_newer`` (the other
-    is brought up to date from it), ``split_brain`` (both were written to after they parted) or ``unrelated`` (they were never together). ``full``: a
-    resync would copy every block. Raises CommandExecutionError when one of them is no set of generations.
+    Returns ``{"split_brain": bool or None, "relation", "full", "written": KiB, "why"}``. ``split_brain`` is None when this node alone cannot tell.
+    ``relation`` is ``new`` (both just created), ``equal``, ``local_newer`` or ``peer_newer`` (the other is brought up to date from it), ``split_brain``
+    (both were written to after they parted) or ``unrelated`` (they were never together); None without ``peer``. ``full``: a resync would copy every block.
+    ``written``: what this node has that the peer has not, to help to choose whose writes go; None when it is down. ``why`` is a sentence with what to do.
+    Raises CommandExecutionError when the resource is not configured, its metadata cannot be read, or ``peer`` is no set of generations.
     """
-    return __utils__["drbd_parse.split_brain"](local, peer)
+    node = _node()
+    node.existing(resource)
+    found = status(resource)[resource]
+    answer = dict.fromkeys(("split_brain", "relation", "full"))
+    answer["written"] = __utils__["drbd_parse.progress"](found)["out_of_sync"]
+    if peer is None:
+        if __utils__["drbd_parse.connected"](found):
+            return {
+                **answer,
+                "split_brain": False,
+                "why": "the nodes are connected: their handshake found none",
+            }
+        return {
+            **answer,
+            "why": f"{__utils__['drbd_parse.summary'](found)}; this node alone cannot tell: give as peer what drbd.generation_ids says on the other node",
+        }
+    compared = __utils__["drbd_parse.split_brain"](
+        generation_ids(resource, volume), __utils__["drbd_parse.checked"](peer)
+    )
+    return {**answer, **compared, "why": _RELATIONS[compared["relation"]]}
 
 
 def capacity(resource):

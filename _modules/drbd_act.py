@@ -240,12 +240,14 @@ def connect(resource, discard_my_data=False, force=False, peer=None):
             resource,
             "give as peer what drbd.generation_ids says on the other node, whose data stay",
         )
-    relation = __salt__["drbd.split_brain"](__salt__["drbd.generation_ids"](resource), peer)
+    if len(found["disk"]) > 1:
+        _refuse(what, resource, "peer proves one volume only, and it has several; see drbdadm(8)")
+    relation = __salt__["drbd.split_brain"](resource, peer)
     if relation["relation"] != "split_brain":
         _refuse(
             what,
             resource,
-            f"the generations of the two nodes are not a split brain but {relation['relation']}; an ordinary connect resolves that, or they are not one resource",
+            f"the generations of the two nodes are not a split brain but {relation['relation']}: {relation['why']}",
         )
     node.act(["connect", "--discard-my-data", resource], f"{what} of {resource}")
     return True
@@ -276,7 +278,7 @@ def disconnect(resource):
 # --- Roles --------------------------------------------------------------------------------------------------------------------------------------
 
 
-def primary(resource, force=False):
+def primary(resource, force=False, peer=None):
     """
     Make this node Primary.
 
@@ -289,7 +291,10 @@ def primary(resource, force=False):
     resource
         The resource (str).
     force
-        Declare this node's disk, which is new, to be the data (bool); every block is then copied to the peer. Proof: both sides are new.
+        Declare this node's disk, which is new, to be the data (bool); every block is then copied to the peer. Proof: both sides are new, as
+        :py:func:`skip_initial_sync` has it.
+    peer
+        :py:func:`generation_ids <drbd.generation_ids>` of the other node (dict), as a further proof with ``force``.
 
     Returns True, or False when it was Primary. Raises CommandExecutionError.
     """
@@ -297,7 +302,7 @@ def primary(resource, force=False):
     if found["role"] == "Primary":
         return False
     if force:
-        _prove_new("primary with force", resource, found)
+        _prove_new("primary with force", resource, found, peer)
     node.act(["primary", *(["--force"] if force else []), resource], f"primary of {resource}")
     return True
 
@@ -411,7 +416,7 @@ def _signature(node, disk):
     return ", ".join(types) or f"blkid: {answer['stderr'].strip() or answer['retcode']}"
 
 
-def wipe_md(resource, force=False, current=None, volume=0):
+def wipe_md(resource, force=False, peer=None, current=None, volume=0):
     """
     Remove DRBD's metadata from the disk of a resource that is down. The data below stays readable on this node, and stops being a side of the resource.
 
@@ -419,14 +424,18 @@ def wipe_md(resource, force=False, current=None, volume=0):
 
     .. code-block:: bash
 
-        salt demo1 drbd.wipe_md comp1.slapos.svc.paris force=True current=2820CDFF103B1748
+        salt demo1 drbd.wipe_md comp1.slapos.svc.paris force=True peer='{"current": "2820CDFF103B1748", …}'
 
     resource
         The resource (str).
     force
         (bool)
+    peer
+        As proof that nothing newer is here: :py:func:`generation_ids <drbd.generation_ids>` of the other node (dict), which is UpToDate with the same data
+        or newer. Not needed for new metadata.
     current
-        As proof that the right one goes: ``current`` of :py:func:`generation_ids <drbd.generation_ids>` on this node (str). Not needed for new metadata.
+        In place of ``peer`` where no other node has the data any more, and nobody needs them: ``current`` of ``generation_ids`` on this node (str, quoted),
+        to say that this one is meant.
     volume
         Its volume (int).
 
@@ -443,14 +452,31 @@ def wipe_md(resource, force=False, current=None, volume=0):
     if found["up"]:
         _refuse(what, resource, f"it is up on {node.name}; first: drbdadm down {resource}")
     ids = known["ids"]
-    if not ids["new"] and str(current).upper() != ids["current"]:
+    if not ids["new"] and not (peer is None and str(current).upper() == ids["current"]):
+        _prove_survival(what, resource, ids, peer)
+    node.act(["--", "--force", "wipe-md", f"{resource}/{volume}"], f"{what} of {resource}")
+    return True
+
+
+def _prove_survival(what, resource, ids, peer):
+    """Refuse unless the other node has the same data or newer."""
+    if peer is None:
         _refuse(
             what,
             resource,
-            f"this disk has held data of generation {ids['current']}; give that as current to say that this is meant, when the peer is UpToDate or nobody needs them",
+            f"this disk has held data of generation {ids['current']}; give as peer what drbd.generation_ids says on the other node, to prove that it has them "
+            "(or, where nobody needs them, this generation as current)",
         )
-    node.act(["--", "--force", "wipe-md", f"{resource}/{volume}"], f"{what} of {resource}")
-    return True
+    peer = __utils__["drbd_parse.checked"](peer)
+    relation = __utils__["drbd_parse.split_brain"](ids, peer)["relation"]
+    if relation not in ("equal", "peer_newer"):
+        _refuse(
+            what,
+            resource,
+            f"the peer's generation {peer['current']} does not prove that it has the data of {ids['current']} here: {relation}",
+        )
+    if not peer["flags"]["consistent"] or not peer["flags"]["up_to_date"]:
+        _refuse(what, resource, "the peer's metadata does not say that its disk is UpToDate")
 
 
 def _prove_new(what, resource, found, peer=None):
@@ -476,10 +502,12 @@ def _prove_new(what, resource, found, peer=None):
                 resource,
                 f"the metadata of volume {volume} here is not new (generation {ids['current']}): it may have held data",
             )
-    if peer is not None and not peer.get("new"):
-        _refuse(
-            what, resource, f"the peer's metadata is not new (generation {peer.get('current')})"
-        )
+    if peer is not None:
+        peer = __utils__["drbd_parse.checked"](peer)
+        if not peer["new"]:
+            _refuse(
+                what, resource, f"the peer's metadata is not new (generation {peer['current']})"
+            )
 
 
 def skip_initial_sync(resource, force=False, peer=None):

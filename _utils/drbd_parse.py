@@ -44,6 +44,9 @@ _CONNECTION_KEYS = frozenset(
 _PEER_KEYS = frozenset(
     "volume replication peer-disk peer-client done eta resync-suspended received sent out-of-sync pending unacked dbdt1".split()
 )
+_SUSPENDED = frozenset("no user peer dependency".split())
+# Of these 8.4's kernel prints a second and a third line of progress; of the others of SYNCING and VERIFYING none.
+_PROC_MOVING = frozenset("SyncSource SyncTarget VerifyS VerifyT".split())
 
 
 def _bad(what, text):
@@ -73,18 +76,29 @@ def _percent(value):
     return round(min(max(number, 0.0), 100.0), 2)
 
 
-def _peer_volume(replication, disk, percent, out_of_sync, suspended):
-    """The one shape of a volume as seen of a peer. ``percent`` is about a resync or verify that runs, and None otherwise."""
+def _peer_volume(replication, disk, percent, out_of_sync, suspended, mib_per_second=None):
+    """The one shape of a volume as seen of a peer. ``percent`` and ``rate`` are about a resync or verify that runs, and None otherwise."""
     replication = _known(replication, REPLICATIONS, "a replication state")
     running = replication in SYNCING | VERIFYING
+    for reason in (suspended or "no").split(","):
+        _known(reason, _SUSPENDED, "a reason why a resync is suspended")
     return {
         "replication": replication,
         "disk": _known(disk, DISKS, "a peer's disk state"),
         "percent": _percent(percent) if running and percent is not None else None,
+        "rate": _rate(mib_per_second) if running and mib_per_second is not None else None,
         "out_of_sync": _number(out_of_sync, "out-of-sync") if out_of_sync is not None else None,
         "resync_suspended": suspended or "no",
         "seconds_left": None,
     }
+
+
+def _rate(mib_per_second):
+    """KiB per second. More can be written than is copied: that is no speed."""
+    try:
+        return max(int(float(mib_per_second) * 1024), 0)
+    except (TypeError, ValueError, OverflowError):
+        raise _bad("a rate", str(mib_per_second)) from None
 
 
 # --- drbdsetup status ---------------------------------------------------------------------------------------------------------------------------
@@ -185,6 +199,7 @@ def _resource(sections):
                 "minor": _number(values["minor"], "a minor") if "minor" in values else None,
                 "disk": _known(values.get("disk"), DISKS, "a disk state"),
                 "size": _number(values["size"], "a size") if "size" in values else None,
+                "quorum": _quorum(values.get("quorum")),
             }
         elif kind == "connection":
             state = values.get("connection", "Connected" if "role" in values else None)
@@ -202,10 +217,16 @@ def _resource(sections):
                 values.get("done"),
                 values.get("out-of-sync"),
                 values.get("resync-suspended"),
+                values.get("dbdt1"),
             )
     if not resource["disk"]:
         raise _bad(f"drbdsetup status: {name} has no volume, it", name)
     return name, resource
+
+
+def _quorum(word):
+    """DRBD 9 says yes or no; 8.4 has no quorum and says nothing."""
+    return None if word is None else _known(word, ("yes", "no"), "quorum") == "yes"
 
 
 def status_json(text):
@@ -228,7 +249,8 @@ def status_json(text):
                 resource["disk"][_number(device["volume"], "a volume")] = {
                     "minor": _number(device["minor"], "a minor"),
                     "disk": _known(device["disk-state"], DISKS, "a disk state"),
-                    "size": device.get("size"),
+                    "size": _number(device["size"], "a size") if "size" in device else None,
+                    "quorum": _bool(device["quorum"]) if "quorum" in device else None,
                 }
             for connection in one["connections"]:
                 resource["connections"][connection["name"]] = {
@@ -262,6 +284,8 @@ def _volume_json(volume):
         volume.get("percent-resync-done", volume.get("percent-in-sync")),
         volume["out-of-sync"],
         volume["resync-suspended"],
+        # Of the last seconds, as the estimate of the time that is left.
+        volume.get("db1/dt1 [MiB/s]"),
     )
     # 987654321 is its way to say "unknown".
     left = volume.get("estimated-seconds-to-finish")
@@ -282,17 +306,20 @@ def proc_drbd(text):
                 [=====>..............] sync'ed: 31.3% (49080/61440)K
                 finish: 0:00:11 speed: 4,120 (4,120) want: 4,096 K/sec
 
-    Returns ``{"version", "devices": {minor: {"state", "percent", "seconds_left", …}}}``. Its percentages are those of the resync or verify that runs;
-    ``done`` of drbdsetup status is the part of the whole device that is in sync, and 100 throughout a verify.
+    Older kernels print both in one line when more than 4 GiB are to be copied: ``… 0.7% (5088/5116)Mfinish: 0:02:42 …``.
+
+    Returns ``{"version", "devices": {minor: {"state", "percent", "rate", "seconds_left", …}}}``. Its percentages are those of the resync or verify that
+    runs; ``done`` of drbdsetup status is the part of the whole device that is in sync, and 100 throughout a verify.
     """
     match = re.match(r"version: (\d+\.\d+\.\d+\S*) \(api:", text)
-    if not match:
+    if not match or not text.endswith("\n"):
         raise _bad("/proc/drbd", text)
     devices, current = {}, None
     for line in text.splitlines()[1:]:
         head = re.match(r"\s*(\d+): cs:(\S+)(.*)$", line)
         if head:
-            current = {"state": _proc_state(head[2]), "percent": None, "seconds_left": None}
+            current = dict.fromkeys(("percent", "rate", "seconds_left"))
+            current["state"] = _proc_state(head[2])
             devices[int(head[1])] = current
             if current["state"] == "Unconfigured":
                 continue
@@ -306,15 +333,14 @@ def proc_drbd(text):
                 peer_disk=_known(rest[4], DISKS, "a disk state"),
             )
         elif re.match(r"\s+\[[=>.]*\] (sync'ed|verified):", line) and current:
-            done = re.search(r": *([\d.]+)% ", line)
+            done = re.search(r": *([\d.]+)% \(\d+/\d+\)[KM](\s*finish: .*)?$", line)
             if not done:
                 raise _bad("/proc/drbd", line)
             current["percent"] = _percent(done[1])
+            if done[2]:
+                current.update(_proc_speed(done[2]))
         elif re.match(r"\s+finish: ", line) and current:
-            left = re.match(r"\s+finish: (\d+):(\d\d):(\d\d) ", line)
-            if not left:
-                raise _bad("/proc/drbd", line)
-            current["seconds_left"] = int(left[1]) * 3600 + int(left[2]) * 60 + int(left[3])
+            current.update(_proc_speed(line))
         elif re.match(r"\s+ns:\d+ ", line) and current:
             out = re.search(r" oos:(\d+)\s*$", line)
             if not out:
@@ -325,9 +351,22 @@ def proc_drbd(text):
         ):
             raise _bad("/proc/drbd", line)
     for minor, device in devices.items():
-        if device["state"] != "Unconfigured" and "out_of_sync" not in device:
+        moving = device["state"] in _PROC_MOVING
+        if (device["state"] != "Unconfigured" and "out_of_sync" not in device) or (
+            moving and None in (device["percent"], device["rate"])
+        ):
             raise _bad("/proc/drbd, which is cut off,", f"minor {minor}")
     return {"version": match[1], "devices": devices}
+
+
+def _proc_speed(line):
+    found = re.match(r"\s*finish: (\d+):(\d\d):(\d\d) speed: (-?\d[\d,]*) \(.*K/sec", line)
+    if not found:
+        raise _bad("/proc/drbd", line)
+    return {
+        "seconds_left": int(found[1]) * 3600 + int(found[2]) * 60 + int(found[3]),
+        "rate": max(int(found[4].replace(",", "")), 0),
+    }
 
 
 def _proc_state(word):
@@ -337,8 +376,8 @@ def _proc_state(word):
 
 def with_proc(resources, proc, peers):
     """
-    Complete what 8.4's ``drbdsetup status`` leaves out, in place: progress of a resync or verify, the connection of a StandAlone resource, and the peer's
-    name, which is always "peer" there. ``peers`` has the names of the other hosts by resource, as its file has them.
+    Complete what 8.4's ``drbdsetup status`` leaves out, in place: progress of a resync or verify, the connection of a StandAlone resource with what was
+    written since, and the peer's name, which is always "peer" there. ``peers`` has the names of the other hosts by resource, as its file has them.
     """
     for name, resource in resources.items():
         others = peers.get(name, [])
@@ -347,16 +386,27 @@ def with_proc(resources, proc, peers):
         if "peer" in connections:
             connections[known] = connections.pop("peer")
         elif not connections:
-            connections[known] = {"state": "StandAlone", "role": "Unknown", "volumes": {}}
+            connections[known] = {
+                "state": "StandAlone",
+                "role": "Unknown",
+                "volumes": {
+                    volume: _peer_volume("Off", "DUnknown", None, None, None)
+                    for volume in resource["disk"]
+                },
+            }
         for volume, disk in resource["disk"].items():
             device = proc["devices"].get(disk["minor"]) if proc else None
             seen = connections[known]["volumes"].get(volume) if known in connections else None
-            if device and seen and seen["replication"] in SYNCING | VERIFYING:
+            if not device or not seen:
+                continue
+            if seen["replication"] in SYNCING | VERIFYING:
                 if device["percent"] is not None:
                     seen["percent"] = device["percent"]
                 elif seen["replication"] in VERIFYING:
                     seen["percent"] = None
-                seen["seconds_left"] = device["seconds_left"]
+                seen["seconds_left"], seen["rate"] = device["seconds_left"], device["rate"]
+            if seen["out_of_sync"] is None:
+                seen["out_of_sync"] = device.get("out_of_sync")
     return resources
 
 
@@ -404,6 +454,29 @@ def is_new(ids):
         and not flags["up_to_date"]
         and not flags["primary"]
     )
+
+
+def checked(ids):
+    """The generations that were given as those of another node, in full, or CommandExecutionError; ``new`` is found out again and not believed."""
+    try:
+        found = {
+            "current": ids["current"],
+            "bitmap": ids["bitmap"],
+            "history": list(ids["history"]),
+            "flags": dict(ids["flags"]),
+        }
+        values = [found["current"], found["bitmap"], *found["history"]]
+        right = len(values) == 4 and all(
+            isinstance(value, str) and re.fullmatch(r"[0-9A-F]{16}", value) for value in values
+        )
+        for flag in ("consistent", "up_to_date", "primary"):
+            right = right and isinstance(found["flags"][flag], bool)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        right = False
+    if not right:
+        raise _bad("a set of generations", str(ids))
+    found["new"] = is_new(found)
+    return found
 
 
 def _generation(value):
@@ -633,31 +706,40 @@ def syncing(resource):
 
 
 def progress(resource):
-    """How far a resync is: the least ``percent``, all ``out_of_sync`` (KiB) and the longest ``seconds_left`` of the volumes; None for what is not known."""
+    """
+    How far a resync is: of the volumes the least ``percent``, all ``out_of_sync`` (KiB), the sum of ``rate`` (KiB/s) and the longest ``seconds_left``; None
+    for what is not known.
+    """
     volumes = [
         seen
         for connection in resource["connections"].values()
         for seen in connection["volumes"].values()
     ]
     percents = [seen["percent"] for seen in volumes if seen["percent"] is not None]
+    rates = [seen["rate"] for seen in volumes if seen["rate"] is not None]
     seconds = [seen["seconds_left"] for seen in volumes if seen["seconds_left"] is not None]
     blocks = [seen["out_of_sync"] for seen in volumes if seen["out_of_sync"] is not None]
     return {
         "percent": min(percents, default=None),
         "out_of_sync": sum(blocks) if blocks else None,
+        "rate": sum(rates) if rates else None,
         "seconds_left": max(seconds, default=None),
     }
 
 
 def summary(resource):
-    """One line for people: ``Secondary UpToDate, demo2 Connected SyncSource Inconsistent 60.66 %``."""
-    words = [resource["role"], *(disk["disk"] for _, disk in sorted(resource["disk"].items()))]
+    """One line for people: ``Secondary UpToDate, demo2 Connected SyncSource Inconsistent 60.66 % (4120 KiB/s)``."""
+    words = [resource["role"]]
+    for _, disk in sorted(resource["disk"].items()):
+        words.append(disk["disk"] + (" without quorum" if disk.get("quorum") is False else ""))
     for peer, connection in resource["connections"].items():
         part = [peer, connection["state"]]
         for seen in connection["volumes"].values():
             part += [seen["replication"], seen["disk"]]
             if seen["percent"] is not None:
                 part.append(f"{seen['percent']:g} %")
+            if seen["rate"] is not None:
+                part.append(f"({seen['rate']} KiB/s)")
         words[-1] += ","
         words.append(" ".join(part))
     return " ".join(words)

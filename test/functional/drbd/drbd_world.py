@@ -6,7 +6,7 @@ import pathlib
 import sys
 import textwrap
 
-from support import ROOT
+from support import ROOT, load_module
 
 RECORDED = ROOT / "test/unit/drbd/recorded"
 PROGRAMS = ("drbdadm", "drbdsetup", "modprobe", "modinfo", "blkid")
@@ -56,6 +56,12 @@ def said(host, name):
         err.read_text() if err.exists() else "",
         int((base / f"{name}.rc").read_text()),
     ]
+
+
+def ids(name, host="demo1"):
+    """What drbd.generation_ids says on a host in a recorded state."""
+    parse = load_module("_utils/drbd_parse.py", "drbd_world_parse")
+    return parse.generations(said(host, f"{name}.gi")[0])
 
 
 def state(name, host="demo1"):

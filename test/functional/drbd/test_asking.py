@@ -6,7 +6,7 @@ import pathlib
 import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-from .drbd_world import SECRET, said
+from .drbd_world import SECRET, ids, said
 
 
 def test_it_takes_the_place_of_cores_module(modules):
@@ -75,15 +75,15 @@ def test_status(drbd, world):
     found = drbd.status("t0")
     assert found["t0"]["connections"]["demo2"]["volumes"][0]["percent"] == 87.5
     assert found["t0"]["up"] is True and found["t0"]["role"] == "Primary"
-    assert drbd.status("all") == drbd.status() == found
-    assert all(call[0] == "drbdsetup" for call in world.calls()) and len(world.calls()) == 3
+    assert drbd.status("all") == drbd.status() == drbd.status(name="t0") == found
+    assert all(call[0] == "drbdsetup" for call in world.calls()) and len(world.calls()) == 4
 
 
 def test_down_and_unknown_are_told_apart(drbd, world):
     world.configured()
     assert drbd.status("t0")["t0"] == {
         "up": False, "role": "Unconfigured", "suspended": False, "connections": {},
-        "disk": {0: {"minor": 3, "disk": "Unconfigured", "size": None}},
+        "disk": {0: {"minor": 3, "disk": "Unconfigured", "size": None, "quorum": None}},
     }  # fmt: skip
     assert drbd.status("nope") == {}
     assert drbd.overview()["t0/0"]["connection state"] == "Unconfigured"
@@ -97,9 +97,11 @@ def test_a_resource_that_no_file_has_is_seen(drbd, world):
 def test_standalone_is_said_though_drbdsetup_leaves_it_out(drbd, world):
     world.configured()
     world.now("sb")
-    assert drbd.status("t0")["t0"]["connections"] == {
-        "demo2": {"state": "StandAlone", "role": "Unknown", "volumes": {}}
-    }
+    [connection] = drbd.status("t0")["t0"]["connections"].values()
+    assert (connection["state"], connection["role"]) == ("StandAlone", "Unknown")
+    assert connection["volumes"][0] == {
+        "replication": "Off", "disk": "DUnknown", "percent": None, "rate": None, "out_of_sync": 1024, "resync_suspended": "no", "seconds_left": None,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -138,9 +140,11 @@ def test_drbd_9_is_asked_in_json(drbd, world):
     """The form of DRBD 9; not run here."""
     world.module("9.2.5")
     nine = [{"name": "t0", "role": "Secondary", "suspended": False,
-             "devices": [{"volume": 0, "minor": 3, "disk-state": "UpToDate", "size": 1}], "connections": []}]  # fmt: skip
+             "devices": [{"volume": 0, "minor": 3, "disk-state": "UpToDate", "quorum": False, "size": 1}], "connections": []}]  # fmt: skip
     world.says("drbdsetup", "status", "--json", said=[json.dumps(nine), "", 0])
-    assert drbd.status("t0")["t0"]["disk"][0]["disk"] == "UpToDate"
+    assert drbd.status("t0")["t0"]["disk"] == {
+        0: {"minor": 3, "disk": "UpToDate", "size": 1, "quorum": False}
+    }
 
 
 def test_overview_has_the_keys_of_core(drbd, world):
@@ -192,12 +196,49 @@ def test_metadata_of_an_unknown_resource(drbd, world):
     assert world.calls() == []
 
 
-def test_split_brain_of_two_nodes(drbd, world):
+def test_a_split_brain_is_known_from_both_nodes(drbd, world):
     world.configured()
     world.now("sb")
-    mine = drbd.generation_ids("t0")
-    world.now("sb", "demo2")
-    assert drbd.split_brain(mine, drbd.generation_ids("t0"))["relation"] == "split_brain"
+    found = drbd.split_brain("t0", ids("sb", "demo2"))
+    assert "decide whose writes go" in found.pop("why")
+    assert found == {
+        "split_brain": True,
+        "relation": "split_brain",
+        "full": False,
+        "written": 1024,
+    }
+
+
+@pytest.mark.parametrize(
+    "now, peer, relation, split",
+    [
+        ("peer_gone", ("standalone", "demo2"), "local_newer", False),
+        ("skipped", ("skipped", "demo2"), "equal", False),
+        ("new_connected", ("new_connected", "demo2"), "new", False),
+        ("down:skipped", ("peer_gone", "demo1"), "peer_newer", False),
+    ],
+)
+def test_what_is_no_split_brain(drbd, world, now, peer, relation, split):
+    world.configured()
+    world.now(now)
+    found = drbd.split_brain("t0", ids(*peer))
+    assert (found["relation"], found["split_brain"]) == (relation, split)
+
+
+def test_one_node_alone_knows_of_no_split_brain_only_while_connected(drbd, world):
+    world.configured()
+    world.now("skipped")
+    assert drbd.split_brain("t0")["split_brain"] is False
+    world.now("sb")
+    found = drbd.split_brain("t0")
+    assert (found["split_brain"], found["written"]) == (None, 1024)
+    assert "give as peer what drbd.generation_ids says on the other node" in found["why"]
+    assert not [call for call in world.calls() if "get-gi" in call]
+    for peer in ({}, {"current": "1036D694B8247863"}, "1036D694B8247863"):
+        with pytest.raises(CommandExecutionError, match="a set of generations is not understood"):
+            drbd.split_brain("t0", peer)
+    with pytest.raises(CommandExecutionError, match="t9 is not configured on demo1"):
+        drbd.split_brain("t9")
 
 
 def test_capacity(drbd, world):
@@ -223,8 +264,9 @@ def test_waiting_for_a_resync(drbd, world, fast, told):
     assert found["disk"][0]["disk"] == "UpToDate"
     assert {tag for tag, _ in told()} == {"slapos_ha/drbd/t0/sync"}
     assert [data["percent"] for _, data in told()] == [None, 31.3, 50.0, None]
+    assert [data["rate"] for _, data in told()] == [None, 4120, 1408, None]
     assert told()[-1][1] == {
-        "resource": "t0", "node": "demo1", "goal": "in_sync", "percent": None, "out_of_sync": 0, "seconds_left": None,
+        "resource": "t0", "node": "demo1", "goal": "in_sync", "percent": None, "rate": None, "out_of_sync": 0, "seconds_left": None,
         "state": "Secondary UpToDate, demo2 Connected Established UpToDate",
     }  # fmt: skip
     assert SECRET not in str(told())
@@ -250,7 +292,7 @@ def test_waiting_has_a_deadline_and_says_where_it_is(drbd, world, fast):
     world.now("synctarget", "demo2")
     with pytest.raises(
         CommandExecutionError,
-        match=r"not in sync: not there after 30 s\. Now: .* SyncTarget UpToDate 31\.3 %",
+        match=r"not in sync: not there after 30 s\. Now: .* SyncTarget UpToDate 31\.3 % \(4120 KiB/s\)",
     ):
         drbd.wait("t0", timeout=30)
 
