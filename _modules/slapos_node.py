@@ -53,9 +53,9 @@ def launch(name, verb):
         salt demo1 slapos_node.launch re6st status
 
     name
-        ``re6st`` or ``slapos``.
+        ``re6st`` or ``slapos`` (str).
     verb
-        ``start``, ``stop``, ``status`` or ``info``.
+        ``start``, ``stop``, ``status`` or ``info`` (str).
 
     Returns for start and stop a list of sentences, for status ``{"code": 0 up | 1 down | 2 warn, "infos": [...], "warnings": [...]}``, for info a dict.
     Raises CommandExecutionError when it fails, SaltInvocationError for another name or verb. The agent is not told: use it only for what the agent
@@ -102,11 +102,11 @@ def on_ha_filesystem(path, mount, device=""):
         salt demo1 slapos_node.on_ha_filesystem /etc/re6stnet /srv/comp1.slapos.svc.paris /dev/drbd0
 
     path
-        The folder, a bind mount of the agent.
+        The folder, a bind mount of the agent (str).
     mount
-        Where the filesystem itself is mounted.
+        Where the filesystem itself is mounted (str).
     device
-        The block device that it has to be on; empty: any.
+        The block device that it has to be on (str); empty: any.
 
     Returns True, or False when the filesystem is not mounted here. Raises CommandExecutionError when it is and the folder is not one of its binds, or it
     is on another device: what is written there would stay on this node alone.
@@ -142,7 +142,7 @@ def _number(device):
 
 def installed_versions(prefix):
     """
-    Read the versions of the Python packages below an environment, from the names of their metadata folders. No process is started.
+    Read the versions of the Python packages of an environment, without starting a process.
 
     CLI Example:
 
@@ -151,9 +151,9 @@ def installed_versions(prefix):
         salt demo1 slapos_node.installed_versions /opt/re6st
 
     prefix
-        The environment's folder.
+        The environment's folder (str).
 
-    Returns ``{name: version}``, names in lower case with underscores; empty when there is no environment.
+    Returns ``{name: version}`` from the names of the packages' metadata folders, in lower case with underscores; empty when there is no environment.
     """
     found = {}
     lib = os.path.join(prefix, "lib")
@@ -169,7 +169,7 @@ def installed_versions(prefix):
 
 def missing_requirements(prefix, requirements):
     """
-    Compare an environment with pinned requirements. No process is started.
+    Compare an environment with pinned requirements, without starting a process.
 
     CLI Example:
 
@@ -178,11 +178,12 @@ def missing_requirements(prefix, requirements):
         salt demo1 slapos_node.missing_requirements /opt/re6st '["re6stnet==0.642"]'
 
     prefix
-        The environment's folder.
+        The environment's folder (str).
     requirements
-        A list of ``name==version``.
+        A list of ``name==version`` (list of str).
 
-    Returns ``{name: {"old": version or None, "new": version}}`` of those that differ.
+    Returns ``{name: {"old": version or None, "new": version}}`` of those that differ. Raises SaltInvocationError for a requirement
+    that is not pinned.
     """
     have = installed_versions(prefix)
     release = __utils__["slapos_text.release"]
@@ -200,7 +201,7 @@ def missing_requirements(prefix, requirements):
 
 def missing_programs(programs, path=""):
     """
-    Look up programs. No process is started.
+    Look up programs, without starting a process.
 
     CLI Example:
 
@@ -209,9 +210,9 @@ def missing_programs(programs, path=""):
         salt demo1 slapos_node.missing_programs '["openvpn", "babeld", "/usr/lib/python3*/ensurepip"]' /opt/re6st/bin
 
     programs
-        Names, or absolute paths in which shell patterns are allowed.
+        Names, or absolute paths in which shell patterns are allowed (list of str).
     path
-        Folders to look in before the system's, separated by colons.
+        Folders to look in before the system's, separated by colons (str).
 
     Returns the list of those that are not there.
     """
@@ -264,7 +265,7 @@ def _facts(kind, package, folder, more):
 
 def re6st_facts():
     """
-    Say how re6st is on this node. Changes nothing.
+    Say how re6st is on this node, changing nothing.
 
     CLI Example:
 
@@ -286,7 +287,7 @@ def re6st_facts():
 
 def slapos_facts():
     """
-    Say how SlapOS is on this node. Changes nothing, and starts no supervisord.
+    Say how SlapOS is on this node, changing nothing and starting no supervisord.
 
     CLI Example:
 
@@ -330,7 +331,7 @@ def user_differences(
     slapsoft_id, slapuser_first_id, partition_number, software_root, instance_root
 ):
     """
-    Compare this node's users and groups with those that SlapOS is to find. Local files only: a directory service must not know these names.
+    Compare this node's own users and groups with those that SlapOS is to find.
 
     CLI Example:
 
@@ -338,10 +339,15 @@ def user_differences(
 
         salt demo1 slapos_node.user_differences 5000 5001 3 /opt/slapgrid /srv/slapgrid
 
-    slapsoft_id, slapuser_first_id, partition_number, software_root, instance_root
-        See :py:func:`wanted_users`.
+    slapsoft_id, slapuser_first_id
+        Ids of user and group alike (int); slapuser0 has the second, slapuser1 the next.
+    partition_number
+        How many slapuserN there are (int).
+    software_root, instance_root
+        Folders below which the users' homes are (str).
 
-    Returns ``{"wanted": {...}, "missing": {"users": [...], "groups": [...]}, "conflicts": [sentence, ...]}``.
+    Returns ``{"wanted": {...}, "missing": {"users": [...], "groups": [...]}, "conflicts": [sentence, ...]}``. Only local files are
+    read: a directory service must not know these names.
     """
     wanted = __utils__["slapos_text.wanted_users"](
         slapsoft_id, slapuser_first_id, partition_number, software_root, instance_root
@@ -431,7 +437,7 @@ def _why(error):
 
 def registry_check(url, fingerprint, timeout=10):
     """
-    Ask a re6st registry for its CA and compare the digest. Costs no token.
+    Ask a re6st registry for its CA and compare the digest; this costs no token.
 
     CLI Example:
 
@@ -440,14 +446,14 @@ def registry_check(url, fingerprint, timeout=10):
         salt demo1 slapos_node.registry_check http://192.0.2.1:9201 sha256:41f2...
 
     url
-        The registry, ``http://`` or ``https://``.
+        The registry, ``http://`` or ``https://`` (str).
     fingerprint
-        ``algorithm:hexadecimal digest`` of the CA certificate (DER).
+        ``algorithm:hexadecimal digest`` of the CA certificate in DER (str).
     timeout
-        Seconds to wait for the answer.
+        Seconds (int) to wait for the answer.
 
     Returns ``{"reachable": True, "fingerprint": what the CA has}``. Raises CommandExecutionError when the registry does not answer, is none, or its CA
-    is another.
+    is another, SaltInvocationError for a fingerprint that is none.
     """
     try:
         status, body = _get(url.rstrip("/") + "/getCa", timeout)
@@ -478,7 +484,7 @@ def registry_check(url, fingerprint, timeout=10):
 
 def master_check(url, timeout=10):
     """
-    See whether something answers at a SlapOS master's address. Any HTTP answer will do: the master refuses whom it does not know.
+    See whether something answers at a SlapOS master's address.
 
     CLI Example:
 
@@ -487,12 +493,12 @@ def master_check(url, timeout=10):
         salt demo1 slapos_node.master_check https://slap.example.com/
 
     url
-        The master or its panel, ``http://`` or ``https://``.
+        The master or its panel, ``http://`` or ``https://`` (str).
     timeout
-        Seconds to wait for the answer.
+        Seconds (int) to wait for the answer.
 
     Returns ``{"reachable": True, "status": HTTP status}``; ``{"reachable": None, "why": ...}`` when the address is IPv6 only, which may need re6st to be
-    up first. Raises CommandExecutionError when it does not answer.
+    up first. Raises CommandExecutionError when it does not answer. Any HTTP answer will do: the master refuses whom it does not know.
     """
     try:
         return {"reachable": True, "status": _get(url, timeout)[0]}

@@ -95,7 +95,7 @@ def re6st_registered(conf_dir=RE6ST_DIR):
         salt demo1 slapos_node.re6st_registered
 
     conf_dir
-        The folder of re6stnet.conf.
+        The folder of re6stnet.conf (str).
 
     Returns True or False. True on the node where the filesystem is mounted only; see :py:func:`on_ha_filesystem`.
     """
@@ -107,7 +107,7 @@ def re6st_registered(conf_dir=RE6ST_DIR):
 
 def re6st_register(token_pillar, registry, fingerprint, title, location="", conf_dir=RE6ST_DIR):
     """
-    Get this service's certificate, which is its IPv6 prefix. Once: a second token brings another prefix and changes every address.
+    Get this service's certificate, and with it its IPv6 prefix, from a re6st registry; refuses a second time.
 
     CLI Example:
 
@@ -116,17 +116,18 @@ def re6st_register(token_pillar, registry, fingerprint, title, location="", conf
         salt demo1 slapos_node.re6st_register slapos_ha:re6st:token http://192.0.2.1:9201 sha256:41f2... comp1
 
     token_pillar
-        The pillar key that holds the token; the token itself reaches re6st-conf by its standard input.
+        The pillar key (str) that holds the token; the token itself reaches re6st-conf by its standard input.
     registry, fingerprint
-        The registry's address, and its CA's digest as ``sha256:HEX``.
+        The registry's address, and its CA's digest as ``sha256:HEX`` (str).
     title
-        The node's title in the registry.
+        The node's title in the registry (str).
     location
-        Country and continent such as ``FR,EU``, or empty.
+        Country and continent such as ``FR,EU``, or empty (str).
     conf_dir
-        The folder to write to, on the service's filesystem.
+        The folder to write to, on the service's filesystem (str).
 
-    Returns the line in which re6st-conf names the subnet. Raises CommandExecutionError with what to do when it fails, and when there is a registration.
+    Returns the line in which re6st-conf names the subnet. Raises CommandExecutionError with what to do when it fails, and when there is a registration: a
+    second token would bring another prefix and change every address. Raises SaltInvocationError when the pillar has no token.
     """
     if re6st_registered(conf_dir):
         raise CommandExecutionError(
@@ -154,7 +155,7 @@ def re6st_register(token_pillar, registry, fingerprint, title, location="", conf
 
 def re6st_verify(conf_dir=RE6ST_DIR):
     """
-    Let re6stnet load configuration, key and certificates and check them against each other, without starting.
+    Let re6stnet check its configuration, key and certificates against each other, without starting.
 
     CLI Example:
 
@@ -163,7 +164,7 @@ def re6st_verify(conf_dir=RE6ST_DIR):
         salt demo1 slapos_node.re6st_verify
 
     conf_dir
-        The folder of re6stnet.conf.
+        The folder of re6stnet.conf (str).
 
     Returns True. Raises CommandExecutionError with re6stnet's last line when it does not accept them.
     """
@@ -185,7 +186,7 @@ def slapos_registered(config=SLAPOS_CFG):
         salt demo1 slapos_node.slapos_registered
 
     config
-        The path of slapos.cfg.
+        The path of slapos.cfg (str).
 
     Returns True or False. True on the node where the filesystem is mounted only; see :py:func:`on_ha_filesystem`.
     """
@@ -201,7 +202,7 @@ def slapos_register(
     ipv4_local_network, software_root, instance_root=INSTANCE_ROOT, config=SLAPOS_CFG,
 ):  # fmt: skip
     """
-    Register this service as a computer at a SlapOS master. Once: a second registration becomes another computer.
+    Register this service as a computer at a SlapOS master; refuses a second time.
 
     CLI Example:
 
@@ -210,23 +211,24 @@ def slapos_register(
         salt demo1 slapos_node.slapos_register slapos_ha:slapos:token https://slap.example.com/ https://panel.example.com comp1 lo 10 10.0.0.0/16 /srv/x/opt
 
     token_pillar
-        The pillar key that holds the token; the token itself reaches slapos by its standard input.
+        The pillar key (str) that holds the token; the token itself reaches slapos by its standard input.
     master_url, web_master_url
-        The master's REST address, and its panel's, which hands out certificates.
+        The master's REST address, and its panel's, which hands out certificates (str).
     computer_name
-        The title at the master; it must be free there.
+        The title at the master (str); it must be free there.
     interface
-        The interface that gets the partitions' addresses.
+        The interface that gets the partitions' addresses (str).
     partition_number
         How many partitions (int).
     ipv4_local_network
-        From which they get their IPv4 addresses, such as ``10.0.0.0/16``.
+        From which they get their IPv4 addresses, such as ``10.0.0.0/16`` (str).
     software_root, instance_root
-        Folders on the service's filesystem.
+        Folders on the service's filesystem (str).
     config
-        The slapos.cfg to write.
+        The slapos.cfg to write (str).
 
-    Returns the computer's id, such as ``COMP-1``. Raises CommandExecutionError with what to do when it fails, and when there is a slapos.cfg.
+    Returns the computer's id, such as ``COMP-1``. Raises CommandExecutionError with what to do when it fails, and when there is a slapos.cfg:
+    a second registration would become another computer. Raises SaltInvocationError when the pillar has no token.
     """
     if os.path.exists(config):
         raise CommandExecutionError(
@@ -253,7 +255,7 @@ def slapos_register(
 
 def partitions():
     """
-    Say what is wrong with this node's partitions: folders, owners, and while SlapOS runs here also addresses.
+    Say what is wrong with this node's partitions.
 
     CLI Example:
 
@@ -261,7 +263,8 @@ def partitions():
 
         salt demo1 slapos_node.partitions
 
-    Returns a list of sentences, empty when `slapos node format` has nothing to do here.
+    Returns a list of sentences on folders, owners and, while SlapOS runs here, addresses; empty when ``slapos node format`` has nothing to do here. Raises
+    CommandExecutionError when the addresses cannot be read.
     """
     number = __salt__["slapos_ha.site"]()["slapos"]["partition_number"]
     module, service = _launcher("slapos")
@@ -293,7 +296,7 @@ def partitions():
 
 def slapos_format(timeout=900):
     """
-    Make folders, owners and addresses of the partitions. Where SlapOS does not run, the addresses are taken away again: they are on the node that runs it.
+    Make folders, owners and addresses of the partitions.
 
     CLI Example:
 
@@ -302,9 +305,10 @@ def slapos_format(timeout=900):
         salt demo1 slapos_node.slapos_format
 
     timeout
-        Seconds. The first time, each partition takes about four.
+        Seconds (int). The first time, each partition takes about four.
 
-    Returns True, or False when it was done and the master could not be told. Raises CommandExecutionError with what to do.
+    Returns True, or False when it was done and the master could not be told. Raises CommandExecutionError with what to do. Where
+    SlapOS does not run, the addresses are taken away again: they belong on the node that runs it.
     """
     code = slapos_node("format", ["--now", "--alter_user=True"], [0, 2], timeout)
     _, service = _launcher("slapos")
@@ -324,15 +328,15 @@ def slapos_node(action, args=(), good=(0,), timeout=600):
         salt demo1 slapos_node.slapos_node format '["--now"]' '[0, 2]'
 
     action
-        ``format``, ``software``, ``instance``, ``report`` or ``collect``.
+        ``format``, ``software``, ``instance``, ``report`` or ``collect`` (str).
     args
-        More arguments (list).
+        More arguments (list of str).
     good
-        Exit codes that are no failure: format's 2 and instance's 3 mean done without the master, 10 that another run is at work.
+        Exit codes (list of int) that are no failure: format's 2 and instance's 3 mean done without the master, 10 that another run is at work.
     timeout
-        Seconds until it is ended.
+        Seconds (int) until it is ended.
 
-    Returns the exit code. Raises CommandExecutionError with what to do.
+    Returns the exit code (int). Raises CommandExecutionError with what to do, SaltInvocationError for another action.
     """
     if action not in ("format", "software", "instance", "report", "collect"):
         raise SaltInvocationError(f"slapos node {action} does not end by itself, or is no command")

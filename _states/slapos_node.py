@@ -86,7 +86,7 @@ def users_present(
     name, slapsoft_id, slapuser_first_id, partition_number, software_root, instance_root
 ):
     """
-    See that SlapOS's users and groups have the site's ids, on both nodes the same. Never changes one that is there: its files would change owner.
+    See that SlapOS's users and groups have the site's ids, on both nodes the same.
 
     .. code-block:: yaml
 
@@ -98,12 +98,16 @@ def users_present(
             - software_root: /srv/comp1.slapos.svc.paris/slapos/opt/slapgrid
             - instance_root: /srv/slapgrid
 
+    name
+        What is so afterwards, for the report (str).
     slapsoft_id, slapuser_first_id
-        Ids of user and group alike; slapuser0 has the second, slapuser1 the next.
+        Ids of user and group alike (int); slapuser0 has the second, slapuser1 the next.
     partition_number
-        How many slapuserN there are.
+        How many slapuserN there are (int).
     software_root, instance_root
-        Where their homes are.
+        Folders below which their homes are (str).
+
+    A user that is there with another id is never changed, and the state fails: its files would change owner.
     """
     wanted = (slapsoft_id, slapuser_first_id, partition_number, software_root, instance_root)
 
@@ -153,8 +157,7 @@ def users_present(
 
 def units_masked(name, units):
     """
-    See that units of the distribution neither run nor start by themselves: the cluster owns what they would run. They need not exist yet: masked
-    before its package is installed, a unit is never started by it.
+    See that units of the distribution neither run nor start by themselves: the cluster owns what they would run.
 
     .. code-block:: yaml
 
@@ -162,8 +165,12 @@ def units_masked(name, units):
           slapos_node.units_masked:
             - units: [re6stnet.service, re6st-registry.service]
 
+    name
+        What is so afterwards, for the report (str).
     units
-        Their names, with their suffix.
+        Their names, with their suffix (list of str).
+
+    They need not exist yet: masked before its package is installed, a unit is never started by it.
     """
 
     def read():
@@ -190,7 +197,7 @@ def units_masked(name, units):
 
 def cron_diverted(name):
     """
-    See that a cron file of a package is not there, and does not come with the package's next version: the cluster runs these jobs where the service is.
+    See that a cron file of a package is not there, and does not come with the package's next version.
 
     .. code-block:: yaml
 
@@ -199,7 +206,9 @@ def cron_diverted(name):
             - name: /etc/cron.d/slapos-node
 
     name
-        The file. On systems without dpkg it is removed.
+        The file (str). On systems without dpkg it is removed.
+
+    The cluster runs these jobs, where the service is.
     """
     # cron does not read files with a dot in their name.
     aside = f"{name}.slapos_ha"
@@ -235,7 +244,7 @@ def environment_present(
     name, requirements, find_links="", no_index=False, hashes=None, python="/usr/bin/python3"
 ):
     """
-    See that a Python environment holds packages of given versions. When it does no process is started.
+    See that a Python environment holds packages of given versions.
 
     .. code-block:: yaml
 
@@ -247,17 +256,19 @@ def environment_present(
             - no_index: true
 
     name
-        The environment's folder. Users of SlapOS's build run its interpreter: the path has to be readable for everybody.
+        The environment's folder (str). Users of SlapOS's build run its interpreter: the path has to be readable for everybody.
     requirements
-        A list of ``name==version``. With hashes, of everything that is to be installed.
+        A list of ``name==version`` (list of str). With hashes, of everything that is to be installed.
     find_links
-        A folder or an address with wheels, or empty.
+        A folder or an address with wheels, or empty (str).
     no_index
-        Ask no package index: what is not in find_links is missing.
+        Ask no package index (bool): what is not in find_links is missing.
     hashes
-        ``{name: ["sha256:HEX", ...]}``; what does not match is not installed. Empty: not checked.
+        ``{name: ["sha256:HEX", ...]}`` (dict); what does not match is not installed. Empty: not checked.
     python
-        The interpreter that the environment is made of.
+        The interpreter that the environment is made of (str).
+
+    When the environment has them already, no process is started.
     """
     program = os.path.join(name, "bin", "python")
 
@@ -311,7 +322,7 @@ def environment_present(
 
 def programs_present(name, programs, path="", packages=()):
     """
-    See that programs are there. When they are, the package manager is not asked, which costs processes.
+    See that programs are there.
 
     .. code-block:: yaml
 
@@ -320,12 +331,16 @@ def programs_present(name, programs, path="", packages=()):
             - programs: [openvpn, openssl, ip]
             - packages: [openvpn, openssl, iproute2]
 
+    name
+        What is so afterwards, for the report (str).
     programs
-        Names to look up, or absolute paths in which shell patterns are allowed.
+        Names to look up, or absolute paths in which shell patterns are allowed (list of str).
     path
-        Folders to look in before the system's, separated by colons.
+        Folders to look in before the system's, separated by colons (str).
     packages
-        The distribution's packages that bring them; empty when somebody else installs them.
+        The distribution's packages that bring them (list of str); empty when somebody else installs them.
+
+    When they are there, the package manager is not asked, which costs processes.
     """
 
     def read():
@@ -350,7 +365,7 @@ def re6st_registered(
     name, mount, token_pillar, registry, fingerprint, title, location="", device=""
 ):
     """
-    See that this service has its re6st certificate. Registers when there is none, never twice: another token is another prefix.
+    See that this service has its re6st certificate; registers it when there is none.
 
     .. code-block:: yaml
 
@@ -364,15 +379,17 @@ def re6st_registered(
             - title: comp1
 
     name
-        The folder of certificate and configuration, a bind mount of the service's filesystem.
+        The folder of certificate and configuration, a bind mount of the service's filesystem (str).
     mount
-        Where that filesystem is mounted; elsewhere nothing is registered.
+        Where that filesystem is mounted (str); elsewhere nothing is registered.
     token_pillar
-        The pillar key of the token.
+        The pillar key (str) of the token.
     registry, fingerprint, title, location
-        See ``slapos_node.re6st_register``.
+        As for ``slapos_node.re6st_register`` (str).
     device
-        The block device that the filesystem has to be on, so that what is registered is replicated; empty: any.
+        The block device (str) that the filesystem has to be on, so that what is registered is replicated; empty: any.
+
+    Never registers twice: another token is another prefix.
     """
 
     def read():
@@ -397,8 +414,7 @@ def re6st_configured(
     name, mount, registry, options, location="", private=("/var/log/re6stnet", "/var/lib/re6stnet")
 ):
     """
-    See that re6stnet.conf has the site's options, and that its log, which holds the mesh's key, is root's alone. What it does not name stays. A running
-    daemon keeps its options until its next start.
+    See that re6stnet.conf has the site's options, and that the log, which holds the mesh's key, is root's alone.
 
     .. code-block:: yaml
 
@@ -410,17 +426,19 @@ def re6st_configured(
             - options: [run /run/re6stnet, ip any]
 
     name
-        The folder of re6stnet.conf, a bind mount of the service's filesystem.
+        The folder of re6stnet.conf, a bind mount of the service's filesystem (str).
     mount
-        Where that filesystem is mounted.
+        Where that filesystem is mounted (str).
     registry
-        The registry's address.
+        The registry's address (str).
     options
-        Lines of re6stnet.conf that are the site's. One that is no longer among them leaves the file.
+        Lines of re6stnet.conf that are the site's (list of str). One that is no longer among them leaves the file.
     location
-        Country and continent such as ``FR,EU``, or empty.
+        Country and continent such as ``FR,EU``, or empty (str).
     private
-        Folders that are root's alone: the log and the state of re6st hold the mesh's key.
+        Folders that are root's alone (list of str): the log and the state of re6st hold the mesh's key.
+
+    Lines that it does not name stay. A running daemon keeps its options until its next start.
     """
     path = os.path.join(name, "re6stnet.conf")
     lines = [f"registry {registry}", "ca ca.crt", "cert cert.crt", "key cert.key"]
@@ -473,7 +491,7 @@ def _replace(path, text):
 
 def re6st_valid(name, mount):
     """
-    See that re6stnet accepts its configuration, key and certificates. Starts nothing, changes nothing.
+    See that re6stnet accepts its configuration, key and certificates; starts nothing and changes nothing.
 
     .. code-block:: yaml
 
@@ -483,9 +501,9 @@ def re6st_valid(name, mount):
             - mount: /srv/comp1.slapos.svc.paris
 
     name
-        The folder of re6stnet.conf.
+        The folder of re6stnet.conf (str).
     mount
-        Where the service's filesystem is mounted.
+        Where the service's filesystem is mounted (str).
     """
     try:
         _needs_filesystem(name, mount)
@@ -502,7 +520,7 @@ def slapos_registered(
     partition_number, ipv4_local_network, software_root, instance_root, device="",
 ):  # fmt: skip
     """
-    See that this service is a computer of a SlapOS master. Registers when it is none, never twice: that would be another computer.
+    See that this service is a computer of a SlapOS master; registers it when it is none.
 
     .. code-block:: yaml
 
@@ -521,15 +539,17 @@ def slapos_registered(
             - instance_root: /srv/slapgrid
 
     name
-        The path of slapos.cfg, below /etc/opt, which is a bind mount of the service's filesystem.
+        The path of slapos.cfg, below /etc/opt, which is a bind mount of the service's filesystem (str).
     mount
-        Where that filesystem is mounted; elsewhere nothing is registered.
+        Where that filesystem is mounted (str); elsewhere nothing is registered.
     token_pillar
-        The pillar key of the token.
+        The pillar key (str) of the token.
     master_url, web_master_url, computer_name, interface, partition_number, ipv4_local_network, software_root, instance_root
-        See ``slapos_node.slapos_register``.
+        As for ``slapos_node.slapos_register`` (str, partition_number int).
     device
-        The block device that the filesystem has to be on, so that what is registered is replicated; empty: any.
+        The block device (str) that the filesystem has to be on, so that what is registered is replicated; empty: any.
+
+    Never registers twice: that would be another computer.
     """
 
     def read():
@@ -557,8 +577,7 @@ def slapos_registered(
 
 def slapos_configured(name, mount, values, absent=()):
     """
-    See that slapos.cfg has the site's values: what has to follow the service lies on its filesystem, what belongs to a node below /run. What it does not
-    name stays.
+    See that slapos.cfg has the site's values.
 
     .. code-block:: yaml
 
@@ -571,13 +590,15 @@ def slapos_configured(name, mount, values, absent=()):
             - absent: [networkcache]
 
     name
-        The path of slapos.cfg, below /etc/opt, which is a bind mount of the service's filesystem.
+        The path of slapos.cfg, below /etc/opt, which is a bind mount of the service's filesystem (str).
     mount
-        Where that filesystem is mounted.
+        Where that filesystem is mounted (str).
     values
-        ``{section: {key: value}}``.
+        ``{section: {key: value}}`` (dict).
     absent
-        Sections that go.
+        Sections that go (list of str).
+
+    What it does not name stays. What has to follow the service lies on its filesystem, what belongs to a node below /run.
     """
 
     def current():
@@ -610,7 +631,7 @@ def slapos_configured(name, mount, values, absent=()):
 
 def slapos_formatted(name, mount, timeout=900):
     """
-    See that this node's partitions have their folders and owners, and addresses where SlapOS runs. The master need not answer.
+    See that this node's partitions have their folders and owners, and addresses where SlapOS runs.
 
     .. code-block:: yaml
 
@@ -620,11 +641,13 @@ def slapos_formatted(name, mount, timeout=900):
             - mount: /srv/comp1.slapos.svc.paris
 
     name
-        The folder of the partitions, a bind mount of the service's filesystem.
+        The folder of the partitions, a bind mount of the service's filesystem (str).
     mount
-        Where that filesystem is mounted.
+        Where that filesystem is mounted (str).
     timeout
-        Seconds. The first time, each partition takes about four.
+        Seconds (int). The first time, each partition takes about four.
+
+    The master need not answer; when it does not, the comment says so.
     """
     notes = []
 
@@ -646,8 +669,7 @@ def slapos_formatted(name, mount, timeout=900):
 
 def slapos_proven(name, mount, cluster_runs_it=False, timeout=900):
     """
-    See that SlapOS has run on this service's filesystem: releases built, partitions deployed, supervisord's watchdog RUNNING. As long as the cluster does
-    not run it (app#1 disabled) it is stopped again, or the filesystem could not leave this node.
+    See that SlapOS has run on this service's filesystem: releases built, partitions deployed, supervisord's watchdog RUNNING.
 
     .. code-block:: yaml
 
@@ -658,13 +680,15 @@ def slapos_proven(name, mount, cluster_runs_it=False, timeout=900):
             - cluster_runs_it: false
 
     name
-        The folder of the partitions, a bind mount of the service's filesystem.
+        The folder of the partitions, a bind mount of the service's filesystem (str).
     mount
-        Where that filesystem is mounted.
+        Where that filesystem is mounted (str).
     cluster_runs_it
-        The agent's application for SlapOS is enabled: what runs is left alone.
+        True (bool) when the agent's application for SlapOS is enabled: what runs is left alone.
     timeout
-        Seconds for each of the two runs.
+        Seconds (int) for each of the two runs.
+
+    As long as the cluster does not run it (app#1 disabled) it is stopped again, or the filesystem could not leave this node.
     """
     notes = []
 
