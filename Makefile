@@ -6,7 +6,7 @@ VENV := $(CACHE)/venv
 PYTEST := $(VENV)/bin/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint unit functional lab clean clean-all
+.PHONY: help setup demo test lint unit functional lab docs clean clean-all
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ functional: setup ## the real Salt loader, every state in both modes
 
 lab: setup ## the tests with the two hosts only
 	@$(PYTEST) test/lab/tests
+
+docs: setup ## docs/reference, from the docstrings, the pillar's schema and its defaults
+	@$(VENV)/bin/python docs/generate.py
 
 clean: ## end this checkout's lab and remove what its tests left
 	@if [ -x "$(VENV)/bin/python" ]; then "$(VENV)/bin/python" test/lab/lab clean; fi
