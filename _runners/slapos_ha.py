@@ -79,6 +79,13 @@ class _Site:
             answers[node] = said[minion]
         return answers
 
+    def begin(self, on, function):
+        """Start an execution function on nodes without waiting for it."""
+        try:
+            self.client.cmd_async([self.minion(node) for node in on], function, tgt_type="list")
+        except SaltClientError as error:
+            raise _Stop(f"the Salt master cannot publish: {error}") from None
+
     def states(self, on, function, *args, **kwargs):
         """Run states on nodes at once; keep their changes, stop on the first failure."""
         answers = self.call(on, function, *args, queue=True, **kwargs)
@@ -366,6 +373,19 @@ def _beating(site):
     return True
 
 
+def _based(site):
+    return _provisioned(site) and all(
+        "error" not in site.facts[node]["cluster"] for node in site.nodes
+    )
+
+
+def _base(site):
+    site.states(site.nodes, "state.sls", "slapos_ha.base")
+    # Minutes of work that nothing waits for before the step `software`: there the states find it done, wait for it, or do it again and say why not.
+    site.begin(site.nodes, "slapos_node.environments")
+    site.notes.append("agent and DRBD are ready; re6st and SlapOS are being installed")
+
+
 def _cluster(site):
     site.states([site.first], "state.sls", "slapos_ha.cluster")
     key = site.call([site.second], "slapos_ha.public_key")[site.second]
@@ -536,9 +556,9 @@ def _back_done(rid):
 _STEPS = (
     (
         "base",
-        "what is local is installed and configured on both nodes",
-        None,
-        lambda site: site.states(site.nodes, "state.sls", "slapos_ha"),
+        "agent and DRBD are ready on both nodes",
+        _based,
+        _base,
     ),
     (
         "cluster",
@@ -555,6 +575,12 @@ _STEPS = (
     ("storage", "disks and DRBD are there on both nodes and connected", _disks_ready, _storage),
     ("sync", "DRBD is UpToDate on both nodes", _in_sync, _sync),
     ("provision", "the service is provisioned, and up on the first node", _provisioned, _provision),
+    (
+        "software",
+        "what is local is installed and configured on both nodes",
+        None,
+        lambda site: site.states(site.nodes, "state.sls", "slapos_ha"),
+    ),
     (
         "re6st_first",
         "re6st is registered, once, on the first node",
@@ -779,7 +805,7 @@ def plan(site=None):
             step_["step"],
             "done"
             if step_["done"]
-            else ("always" if step_["step"] in ("base", "verify") else "to do"),
+            else ("always" if step_["step"] in ("software", "verify") else "to do"),
             step_["what"],
         )
         for number, step_ in enumerate(_plan(here), 1)

@@ -12,7 +12,6 @@ Nothing here is started for good: the OpenSVC agent does that. What writes to th
 """
 
 import os
-import tempfile
 
 import salt.utils.files
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -270,46 +269,13 @@ def environment_present(
 
     When the environment has them already, no process is started.
     """
-    program = os.path.join(name, "bin", "python")
-
     def read():
-        changes = __salt__["slapos_node.missing_requirements"](name, requirements)
-        if not os.path.exists(program):
-            changes["environment"] = {"old": None, "new": name}
-        return changes
-
-    def run(args, what):
-        done = __salt__["cmd.run_all"](
-            args,
-            python_shell=False,
-            ignore_retcode=True,
-            umask="022",
-            timeout=1800,
-            env={"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"},
-        )
-        if done["retcode"]:
-            lines = (done["stderr"] or done["stdout"]).strip().splitlines()
-            errors = [line for line in lines if "ERROR" in line or "error:" in line] or lines
-            raise CommandExecutionError(f"{what} failed: {' / '.join(errors[-3:])}")
+        return __salt__["slapos_node.environment_missing"](name, requirements)
 
     def act(changes):
-        if "environment" in changes:
-            # python3-venv may be missing: then the error of `venv` names the package to install.
-            run([python, "-m", "venv", "--clear", name], f"making the environment {name}")
-        lines = []
-        for requirement in requirements:
-            package = requirement.partition("==")[0]
-            digests = (hashes or {}).get(package, [])
-            lines.append(" ".join([requirement, *(f"--hash={digest}" for digest in digests)]))
-        with tempfile.TemporaryDirectory(prefix="slapos_ha-") as folder:
-            path = os.path.join(folder, "requirements.txt")
-            with salt.utils.files.fopen(path, "w") as handle:
-                handle.write("\n".join(lines) + "\n")
-            args = [program, "-m", "pip", "install", "--quiet", "-r", path]
-            args += ["--require-hashes"] if hashes else []
-            args += ["--no-index"] if no_index else []
-            args += ["--find-links", find_links] if find_links else []
-            run(args, f"installing {', '.join(requirements)} into {name}")
+        __salt__["slapos_node.environment_install"](
+            name, requirements, find_links, no_index, hashes, python
+        )
 
     return _converge(
         name,

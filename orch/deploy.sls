@@ -7,12 +7,13 @@
 {%- set site = salt['pillar.get']('slapos_ha:site', none) %}
 {%- set steps = [
   ('preflight', 'Both nodes can become a site'),
-  ('base', 'What is local is installed and configured on both nodes'),
+  ('base', 'Agent and DRBD are ready on both nodes'),
   ('cluster', 'Both nodes are one cluster'),
   ('service', 'The service is defined'),
   ('storage', 'Disks and DRBD are there on both nodes'),
   ('sync', 'DRBD is UpToDate on both nodes'),
   ('provision', 'The service is provisioned and up on the first node'),
+  ('software', 'What is local is installed and configured on both nodes'),
   ('re6st_first', 're6st is registered on the first node'),
   ('re6st_switch', 'The service is on the second node for re6st'),
   ('re6st_second', 're6st runs on the second node'),

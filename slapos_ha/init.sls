@@ -2,9 +2,7 @@
 # On a node that is not deployed yet it installs and configures; on a deployed one it converges.
 {%- from "slapos_ha/map.jinja" import site with context %}
 include:
-  - slapos_ha.agent
-  - slapos_ha.drbd
-  - slapos_ha.users
+  - slapos_ha.base
   - slapos_ha.re6st
   - slapos_ha.slapos
 {%- if salt['opensvc.config_show'](site.path) is not none %}

@@ -107,11 +107,13 @@ def to_do(world):
 
 
 def always(*steps):
-    return [name for name in STEPS if name in {"base", "verify", *steps}]
+    return [name for name in STEPS if name in {"software", "verify", *steps}]
 
 
 def after(step):
-    return always(*STEPS[STEPS.index(step) + 1 :])
+    # Until there is a service to run, the node is looked at again.
+    provisioned = STEPS.index(step) >= STEPS.index("provision")
+    return always(*([] if provisioned else ["base"]), *STEPS[STEPS.index(step) + 1 :])
 
 
 # How far a run came before it died, and what is left to do then.
@@ -140,6 +142,12 @@ STOPPED = [
 def test_what_is_left_to_do(world, build, left):
     build(world)
     assert to_do(world) == left()
+
+
+def test_a_node_whose_agent_is_gone_is_made_ready_again(world):
+    world.cluster().service().drbd("UpToDate").on("demo1").enabled("app#0", "app#1", *TASKS)
+    world.facts["demo2"]["cluster"] = {"error": "The OpenSVC agent is not installed"}
+    assert to_do(world)[0] == "base"
 
 
 def test_the_orchestration_has_exactly_these_steps():

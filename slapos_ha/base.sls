@@ -1,0 +1,6 @@
+# What the cluster and its disks need on a node: agent, DRBD, users. The whole of a node is slapos_ha; the orchestration begins with this part so that
+# the agent's work need not wait for re6st's and SlapOS's software.
+include:
+  - slapos_ha.agent
+  - slapos_ha.drbd
+  - slapos_ha.users
