@@ -211,27 +211,7 @@ def _restore(node, resource, file, before):
     node.run("drbdadm", ["adjust", resource])
 
 
-def config_file(resource):
-    """
-    Return the path of the file that :py:func:`configure` writes for a resource, when it is there.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt demo1 drbd.config_file comp1.slapos.svc.paris
-
-    resource
-        The resource (str).
-
-    Returns the path (str), also of a file that cannot be understood, or None when there is none. Raises SaltInvocationError for a name that is none.
-    """
-    __utils__["drbd_conf.name_of_resource"](resource)
-    file = _node().path("etc/drbd.d", f"{resource}.res")
-    return file if os.path.lexists(file) else None
-
-
-def remove_config(resource):
+def remove_config(resource, test=False):
     """
     Remove the file of a resource that is down.
 
@@ -243,21 +223,27 @@ def remove_config(resource):
 
     resource
         The resource (str).
+    test
+        Only say whether there is one that may be removed once the resource is down (bool).
 
-    Returns True, or False when there is none. The metadata on the disk stays. Raises CommandExecutionError while the resource is up, and when the file
-    also holds another resource.
+    Returns True, or False when :py:func:`configure` has not written one; a file that is not understood is one. The metadata on the disk stays. Raises
+    CommandExecutionError while the resource is up, and when the file also holds another resource.
     """
-    file = config_file(resource)
-    if file is None:
+    __utils__["drbd_conf.name_of_resource"](resource)
+    node = _node()
+    file = node.path("etc/drbd.d", f"{resource}.res")
+    held = node.files().get(file)
+    if held is None:
         return False
-    if (__salt__["drbd.status"](resource).get(resource) or {}).get("up"):
-        raise CommandExecutionError(f"DRBD: {resource} is up; first: drbdadm down {resource}")
-    held = _node().files().get(file)
     others = sorted(set(held) - {resource}) if isinstance(held, dict) else []
     if others:
         raise CommandExecutionError(
             f"DRBD: {file} also holds {', '.join(others)}; move that to a file of its own"
         )
+    if test:
+        return True
+    if (__salt__["drbd.status"](resource).get(resource) or {}).get("up"):
+        raise CommandExecutionError(f"DRBD: {resource} is up; first: drbdadm down {resource}")
     try:
         os.unlink(file)
     except OSError as error:

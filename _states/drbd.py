@@ -82,7 +82,7 @@ def module_loaded(name="drbd"):
     name
         The module (str).
 
-    A newer module on disk than in the kernel is told in the comment: it takes effect when the node starts again.
+    Where nothing is to be done no process is started. A newer module on disk, which takes effect when the node starts again, is told by ``drbd.version``.
     """
     ret = _ret(name)
     try:
@@ -586,23 +586,33 @@ def absent(name):
     ret = _ret(name)
     try:
         found = __salt__["drbd.status"](name).get(name)
-        if found is None:
+        file = __salt__["drbd.remove_config"](name, test=True)
+        if found is None and not file:
             ret["comment"] = f"There is no resource {name}"
             return ret
-        if found["role"] == "Primary":
+        if found and found["role"] == "Primary":
             raise CommandExecutionError(
                 f"{name} is Primary here, so it may be in use; first: drbdadm secondary {name}"
             )
-        wish = {"resource": {"old": _is("summary", found), "new": None}}
-        if __opts__["test"]:
-            return _would(ret, wish, f"{name} would be taken down and its file removed")
-        __salt__["drbd.down"](name)
-        __salt__["drbd.remove_config"](name)
-        if __salt__["drbd.status"](name):
+        if not file:
             raise CommandExecutionError(
-                f"There were no errors, but {name} is still there: another file of /etc/drbd.d has it"
+                f"{name} is left as it is: /etc/drbd.d has no file {name}.res; it is in another, or in none"
             )
-        ret.update(changes=wish, comment=f"{name} is gone")
+        before = _is("summary", found) if found else "a file that is not understood"
+        if __opts__["test"]:
+            return _would(
+                ret,
+                {"resource": {"old": before, "new": None}},
+                f"{name} would be taken down and its file removed",
+            )
+        if found and found["up"]:
+            __salt__["drbd.down"](name)
+            ret["changes"] = {"resource": {"old": before, "new": "down"}}
+        __salt__["drbd.remove_config"](name)
+        ret["changes"] = {"resource": {"old": before, "new": None}}
+        if __salt__["drbd.status"](name):
+            raise CommandExecutionError(f"There were no errors, but {name} is still there")
+        ret["comment"] = f"{name} is gone"
     except (CommandExecutionError, SaltInvocationError) as error:
         return _failed(ret, error)
     return ret

@@ -7,7 +7,7 @@ from unittest import mock
 
 import pytest
 
-from .drbd_world import NEW_SECRET, SECRET, World
+from .drbd_world import CANARY, NEW_SECRET, SECRET, World
 
 
 @pytest.fixture(scope="module")
@@ -20,16 +20,20 @@ def loaders(make_loaders):
 
 
 @pytest.fixture
-def world(loaders, monkeypatch):
+def world(loaders, monkeypatch, caplog):
     base = os.path.dirname(loaders.opts["drbd.root"])
     shutil.rmtree(base, ignore_errors=True)
     made = World(base)
     loaders.context.clear()
+    caplog.set_level(0)
     monkeypatch.setenv("PATH", str(made.bin))
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
     real = os.uname()
     monkeypatch.setattr(os, "uname", lambda: os.uname_result((real[0], "demo1", *real[2:])))
-    return made
+    yield made
+    # The secret's place is the resource's file: neither an argument of a program nor a line of a log.
+    assert CANARY not in str(made.calls())
+    assert not [record for record in caplog.get_records("call") if CANARY in record.getMessage()]
 
 
 @pytest.fixture

@@ -10,7 +10,9 @@ from support import ROOT, load_module
 
 RECORDED = ROOT / "test/unit/drbd/recorded"
 PROGRAMS = ("drbdadm", "drbdsetup", "modprobe", "modinfo", "blkid")
-SECRET, NEW_SECRET = "canary-secret-of-t0", "another-canary-secret"
+# What may be seen nowhere: the recordings' secret and those of these tests have it in common.
+CANARY = "canary-secret"
+SECRET, NEW_SECRET = f"{CANARY}-of-t0", f"another-{CANARY}"
 PROC = "version: 8.4.11 (api:1/proto:86-101)\nsrcversion: 059B1B470318F053F5077D5 \n"
 
 PROGRAM = """\
@@ -77,6 +79,12 @@ def state(name, host="demo1"):
     }
 
 
+def grown(kib=262100):
+    """In sync, with a larger device."""
+    found = state("skipped")
+    return {**found, "status": found["status"].replace("size:131032", f"size:{kib}")}
+
+
 class World:
     """This node is demo1, the resource t0 is a loop device of 128 MiB."""
 
@@ -92,10 +100,10 @@ class World:
         ):
             folder.mkdir(parents=True)
         self.install(*PROGRAMS)
-        self.rules = []
+        (self.base / "rules.json").write_text("[]")
+        self.now("down")
         self.module("8.4.11")
         self.size(131072)
-        self.now("down")
         self.says("drbdadm", "--version", said=said("demo1", "version"))
         self.says("modinfo", said=["8.4.11\n", "", 0])
 
@@ -114,6 +122,8 @@ class World:
         else:
             file.unlink(missing_ok=True)
             (self.root / "proc/drbd").unlink(missing_ok=True)
+            now = json.loads((self.base / "now.json").read_text())
+            (self.base / "now.json").write_text(json.dumps({**now, "proc": ""}))
 
     def size(self, kib):
         (self.root / "sys/class/block/loop7/size").write_text(f"{kib * 2}\n")
@@ -124,16 +134,15 @@ class World:
         (self.root / "proc/drbd").write_text(found["proc"])
 
     def says(self, *call, said=("", "", 0), then=None, once=False, host="demo1"):
-        self.rules.insert(
-            0,
-            {
-                "call": list(call),
-                "said": list(said),
-                "then": state(then, host) if then else None,
-                "once": once,
-            },
-        )
-        (self.base / "rules.json").write_text(json.dumps(self.rules))
+        """A call that begins so is answered so, and then the world is in another state: a recorded one, or one of one's own (dict)."""
+        file = self.base / "rules.json"
+        rule = {
+            "call": list(call),
+            "said": list(said),
+            "then": state(then, host) if isinstance(then, str) else then,
+            "once": once,
+        }
+        file.write_text(json.dumps([rule, *json.loads(file.read_text())]))
 
     def calls(self):
         book = self.base / "calls"
@@ -146,6 +155,7 @@ class World:
             ["drbdadm", "get-gi"],
             ["drbdadm", "--version"],
             ["drbdadm", "dump-xml"],
+            ["drbdadm", "-c"],  # its check of a file beside the one that is meant
             ["blkid", "-p"],
             ["modinfo", "-F"],
         )
@@ -153,6 +163,17 @@ class World:
 
     def forget(self):
         (self.base / "calls").unlink(missing_ok=True)
+
+    def files(self):
+        """Every file that the formula may write, with its text and mode."""
+        return {
+            str(path.relative_to(self.root)): (
+                path.read_text(),
+                f"{path.stat().st_mode & 0o7777:04o}",
+            )
+            for path in sorted((self.root / "etc").rglob("*"))
+            if path.is_file()
+        }
 
     @property
     def file(self):
