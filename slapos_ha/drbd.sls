@@ -1,11 +1,10 @@
 # DRBD below the service: module, resource file, LVM kept off the replicated device. The agent owns the resource: the distribution's unit stays down.
 {%- from "slapos_ha/map.jinja" import site with context %}
+include:
+  - slapos_ha.units
+
 DRBD module is loaded now and at boot:
   drbd.module_loaded:
-    - name: drbd
-
-DRBD unit of the distribution is off:
-  service.masked:
     - name: drbd
 
 # An LVM that scans the replicated device finds the volume group twice, and activates it on the standby. A filter that is set already is the operator's.

@@ -2,9 +2,8 @@
 {%- from "slapos_ha/map.jinja" import site with context %}
 {%- set install = site.re6st.install %}
 {%- set path = (install.path + [install.prefix ~ '/bin']) | join(':') %}
-Units of re6st are the cluster's to run:
-  slapos_node.units_masked:
-    - units: [re6stnet.service, re6st-registry.service]
+include:
+  - slapos_ha.units
 
 {%- if install.method == 'pip' %}
 
@@ -13,7 +12,7 @@ Packages that re6st needs are installed:
     - programs: [openvpn, openssl, ip, '/usr/lib/python3*/ensurepip']
     - packages: [openvpn, openssl, iproute2, python3-venv]
     - require:
-      - slapos_node: Units of re6st are the cluster's to run
+      - slapos_node: Units of the distribution are the cluster's to run
 
 re6st is installed in {{ install.prefix }}:
   slapos_node.environment_present:
@@ -35,7 +34,7 @@ re6st is installed from packages:
       - {{ ({package: version} if version else package) | json }}
 {%- endfor %}
     - require:
-      - slapos_node: Units of re6st are the cluster's to run
+      - slapos_node: Units of the distribution are the cluster's to run
     - require_in:
       - slapos_node: re6st and what it runs are there
 {%- endif %}

@@ -5,14 +5,11 @@
 {%- set compilers = [] if site.slapos.offline else ['gcc', 'g++', 'make', 'patch'] %}
 include:
   - slapos_ha.users
+  - slapos_ha.units
 
 Cron jobs of SlapOS are the cluster's to run:
   slapos_node.cron_diverted:
     - name: /etc/cron.d/slapos-node
-
-Units of SlapOS are the cluster's to run:
-  slapos_node.units_masked:
-    - units: [slapos-node.service, slapos-node-boot.service]
 
 {%- if install.method == 'pip' %}
 
@@ -22,7 +19,7 @@ Packages that SlapOS needs are installed:
     - packages: {{ (['iproute2', 'iputils-ping', 'lm-sensors', 'python3-venv'] + compilers) | json }}
     - require:
       - slapos_node: Cron jobs of SlapOS are the cluster's to run
-      - slapos_node: Units of SlapOS are the cluster's to run
+      - slapos_node: Units of the distribution are the cluster's to run
       - slapos_node: Users of SlapOS have the site's ids
 
 SlapOS is installed in {{ install.prefix }}:
@@ -46,7 +43,7 @@ SlapOS is installed from packages:
 {%- endfor %}
     - require:
       - slapos_node: Cron jobs of SlapOS are the cluster's to run
-      - slapos_node: Units of SlapOS are the cluster's to run
+      - slapos_node: Units of the distribution are the cluster's to run
       - slapos_node: Users of SlapOS have the site's ids
     - require_in:
       - slapos_node: SlapOS and what it runs are there
