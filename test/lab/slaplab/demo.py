@@ -9,7 +9,7 @@ from .base import HOSTS, LabError, wait
 
 
 def demo(lab, tree=None, keep=False):
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     begun = time.monotonic()
 
     def title(text):
