@@ -1,8 +1,8 @@
 """
-OpenSVC cluster agent, 2.1 and 3: what it is doing. This module's functions are in three files: this one asks, ``opensvc_config`` holds configurations
-and keys, ``opensvc_act`` makes the agent act.
+OpenSVC cluster agent, 2.1 and 3: what it is doing. This module's functions are in four files: this one asks, ``opensvc_config`` holds configurations
+and keys, ``opensvc_act`` makes the agent act on objects, ``opensvc_cluster`` on nodes and the cluster itself.
 
-:depends: the ``om`` command of the OpenSVC agent; the utils ``opensvc_om``, ``opensvc_agent`` and ``opensvc_goal`` of this formula
+:depends: the ``om`` command of the OpenSVC agent; the utils ``opensvc_om``, ``opensvc_agent``, ``opensvc_goal`` and ``opensvc_seal`` of this formula
 :configuration: optional, in the minion's configuration:
 
     .. code-block:: yaml
@@ -12,6 +12,61 @@ and keys, ``opensvc_act`` makes the agent act.
 
 "Does not exist" is ``None``; "cannot be asked" (no agent, no daemon, an answer that is not understood) raises CommandExecutionError. What runs is asked
 from the daemon with one ``om daemon status`` (agent 3: ``om cluster status``); states of one run share the answer until something acts.
+
+Both agents' answers have one shape, of which all functions here return parts:
+
+.. code-block:: yaml
+
+    cluster:
+      name: paris
+      id: ebd6466c-e723-11f1-ab25-5a88b54a1ba5
+      nodes: [demo1, demo2]                 # all members
+    nodes:                                  # only those that answer
+      demo1:
+        state: idle                         # what its daemon is at: init, rejoin, idle, maintenance, draining, drained …
+        frozen: false
+        agent: 2.1-1890
+        arbitrators:                        # those that the daemon asks; agent 2.1 only with cluster.quorum
+          arbitrator#1: {address: demo3, status: up}
+    heartbeats:
+      hb#1:
+        rx: running                         # this node's receiver and sender: running, stopped, missing …
+        tx: running
+        peers:
+          demo2: {beating: true}            # heard and reached
+    objects:
+      slapos/svc/comp1:
+        scope: [demo1, demo2]               # the nodes that are to have it
+        avail: up                           # up, down, warn, stdby up, stdby down, n/a, undef, unknown
+        overall: warn                       # as avail, with what is optional and what only warns
+        provisioned: true                   # true, false, mixed, n/a
+        frozen: thawed                      # thawed, frozen, mixed, n/a
+        placement: optimal                  # optimal, non-optimal, n/a
+        instances:
+          demo1:
+            avail: up
+            overall: warn
+            optional: n/a
+            frozen: false                   # true or false
+            provisioned: true
+            state: idle                     # what its monitor is at: idle, starting, stopping, start failed, wait leader …
+            global_expect: null             # what the cluster wants of the object: started, placed@demo2 …
+            local_expect: started
+            leader: true                    # where the placement policy wants it
+            resources:
+              fs#0:
+                status: up
+                type: fs.ext4
+                label: ext4 /dev/drbd0@/srv/comp1
+                disable: false
+                optional: false
+                standby: false
+                subset: null
+                provisioned: true           # null where there is nothing to provision
+                log: ['warn: …']            # level and text
+
+No function asks by the exit code of ``om PATH status``: 2 means "warn" there for agent 2.1 and "up" for agent 3. A "stdby up" of agent 3 says nothing of
+the disk below, which may be Inconsistent: :py:func:`check` asks this formula's ``drbd`` module, where it is there, before it calls an object healthy.
 """
 
 import time
@@ -64,12 +119,8 @@ def cluster_status(fresh=True):
     fresh
         False (bool) accepts an answer that another state of the same run got up to 15 seconds ago, if nothing has acted since.
 
-    Returns a dict with ``cluster`` (name, id, nodes), ``nodes`` (only those that answer: state, frozen, agent), ``heartbeats`` (rx, tx, peers with
-    ``beating``: heard and reached) and ``objects`` by path: avail, overall, provisioned (True, False, "mixed" or "n/a"), frozen (thawed, frozen, mixed or
-    n/a), placement, scope (its nodes) and instances by node with avail, overall, optional, frozen, provisioned, state, global_expect, local_expect, leader and resources.
-    Raises CommandExecutionError when the daemon does not answer or its answer is not understood.
-
-    A standby that agent 3 calls "stdby up" may have an Inconsistent or Outdated disk below: ask DRBD too.
+    Returns a dict with ``cluster``, ``nodes``, ``heartbeats`` and ``objects``; the head of this module shows it whole. Raises CommandExecutionError when the
+    daemon does not answer or its answer is not understood.
     """
     return _agent().status(fresh)
 
@@ -252,30 +303,82 @@ def check(path, condition, node=None, rids=None, nodes=None, fresh=True):
     path
         The object (str).
     condition
-        One of placed (on ``node``, and on no other), started, stopped, provisioned, thawed, frozen, settled (nothing under way), cleared (nothing failed),
-        healthy, gone, resources_up and resources_provisioned (``rids`` on ``node``), resources_enabled and resources_disabled (``rids`` everywhere).
+        What is wanted (str), one of placed (on ``node``, and on no other), optimal (where its placement policy wants it), started, stopped, provisioned, unprovisioned, thawed,
+        frozen, settled (nothing under way), cleared (nothing failed), healthy, gone, resources_up, resources_provisioned and resources_unprovisioned (``rids``
+        on ``node``), resources_enabled and resources_disabled (``rids`` everywhere). Healthy asks DRBD too (:py:func:`replicas`).
     node
         Node's name (str); this node when left out.
     rids
         Resources (list of str).
     nodes
-        Nodes whose instances have to be known (list of str) for provisioned, healthy, resources_enabled and resources_disabled; the object's own nodes
-        when left out.
+        Nodes whose instances have to be known (list of str) for provisioned, unprovisioned, healthy, resources_enabled and resources_disabled; the object's
+        own nodes when left out.
     fresh
         As for :py:func:`cluster_status` (bool).
 
-    Returns ``{"done": bool, "dead": why it cannot come true or None, "failed": [states], "wishes": [what the cluster wants], "quiet": nothing is under way, "value": what is so now, "seen":
-    str}``. Raises CommandExecutionError when the daemon cannot be asked.
+    Returns a dict of ``done`` (bool), ``dead`` (why it cannot come true, or None), ``failed`` (list of failed states), ``cause`` (what failed and what the
+    agent says of it, or None), ``wishes`` (what the cluster wants), ``quiet`` (nothing is under way, bool), ``value`` (what is so now) and ``seen`` (one line
+    for people). Raises CommandExecutionError when the daemon cannot be asked.
     """
     __utils__["opensvc_agent.split_path"](path)
-    known = cluster_status(fresh)
-    return __utils__["opensvc_goal.verdict"](
-        condition,
-        known["objects"].get(path),
-        node=node or _agent().here,
-        rids=rids,
-        nodes=nodes,
+    known = cluster_status(fresh)["objects"].get(path)
+    found = __utils__["opensvc_goal.verdict"](
+        condition, known, node=node or _agent().here, rids=rids, nodes=nodes
     )
+    if condition == "healthy" and found["done"]:
+        below = [
+            f"DRBD's {one['resource']} below {rid}: {one['trouble']}"
+            for where in sorted(known["instances"])
+            for rid, one in _replicas(known, where, fresh).items()
+            if one["trouble"]
+        ]
+        if below:
+            found["done"], found["seen"] = False, "; ".join([found["seen"], *below])
+    return found
+
+
+def replicas(path, node=None, fresh=True):
+    """
+    Return the DRBD resources below an object's disks on a node, and what speaks against them.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 opensvc.replicas slapos/svc/comp1 demo2
+
+    path
+        The object (str).
+    node
+        The node whose disks are meant (str); this one when left out. It is asked of DRBD here, which knows its peers' disks too.
+    fresh
+        As for :py:func:`cluster_status` (bool).
+
+    Returns ``{"disk#3": {"resource": "comp1", "trouble": None}}``; trouble is text when the disk is not UpToDate, not connected, being resynchronised, or
+    when DRBD cannot be asked. Empty without DRBD disks, without an instance here, and without the ``drbd`` module of this formula. Raises
+    CommandExecutionError when the daemon cannot be asked.
+    """
+    known = status(path, fresh)
+    return _replicas(known, node or _agent().here, fresh) if known else {}
+
+
+def _replicas(known, node, fresh):
+    here = _agent().here
+    names = __utils__["opensvc_goal.replicated"](known, node)
+    # Salt's own module drbd, in its place, gives something else as its status.
+    if not names or here not in known["instances"] or "drbd.generation_ids" not in __salt__:
+        return {}
+    try:
+        said, trouble = __salt__["drbd.status"](fresh=fresh), None
+    except CommandExecutionError as error:
+        said, trouble = {}, str(error)
+    return {
+        rid: {
+            "resource": name,
+            "trouble": trouble or __utils__["opensvc_goal.unsound"](said.get(name), here, node),
+        }
+        for rid, name in names.items()
+    }
 
 
 def wait(path, condition, node=None, rids=None, nodes=None, timeout=300, interval=2):
@@ -374,5 +477,95 @@ def wait_member(node, heartbeats=None, cluster=None, timeout=180, interval=2):
         if time.monotonic() >= deadline:
             raise CommandExecutionError(
                 f"OpenSVC: {_agent().here} is not in touch with {node or 'its own daemon'} after {timeout} s: {missing}. See: om mon, and port 10000 between the nodes"
+            )
+        time.sleep(min(interval, max(0.0, deadline - time.monotonic())))
+
+
+def check_nodes(condition, nodes=None):
+    """
+    Tell whether nodes of the cluster are in a state.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 opensvc.check_nodes drained nodes='["demo2"]'
+
+    condition
+        What is wanted (str), one of idle (nothing under way), frozen, thawed and drained (frozen, and no service is left on the node, standby resources included).
+    nodes
+        Their names (list of str); all members when left out.
+
+    Returns a dict of ``done`` (bool), ``dead`` (why it cannot come true, or None), ``value`` (by node, what it is) and ``seen`` (one line for people).
+    Raises CommandExecutionError when the daemon cannot be asked.
+    """
+    return __utils__["opensvc_goal.nodes_verdict"](condition, cluster_status(), nodes)
+
+
+def wait_nodes(condition, nodes=None, timeout=300, interval=2):
+    """
+    Wait until nodes of the cluster are in a state.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt -t 330 demo1 opensvc.wait_nodes drained nodes='["demo2"]' timeout=300
+
+    condition nodes
+        As for :py:func:`check_nodes`.
+    timeout interval
+        As for :py:func:`wait`, in seconds (int).
+
+    Returns what :py:func:`check_nodes` returned last. Raises CommandExecutionError as soon as it cannot come true any more, or when the time is over, with
+    what was seen last.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            found = check_nodes(condition, nodes)
+        except CommandExecutionError as error:
+            found = {"done": False, "dead": None, "seen": str(error)}
+        if found["done"]:
+            return found
+        late = time.monotonic() >= deadline
+        if found["dead"] or late:
+            raise CommandExecutionError(
+                f"OpenSVC: {' and '.join(nodes) if nodes else 'the cluster'} {'is not' if late else 'cannot become'} {condition}"
+                f"{f' after {timeout} s' if late else ''}: {found['dead'] or found['seen']}. See: om mon"
+            )
+        time.sleep(min(interval, max(0.0, deadline - time.monotonic())))
+
+
+def wait_arbitrator(name, timeout=90, interval=5):
+    """
+    Wait until this node's daemon reaches an arbitrator.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt -t 120 demo1 opensvc.wait_arbitrator 'arbitrator#1'
+
+    name
+        The arbitrator (str), such as ``arbitrator#1``.
+    timeout interval
+        As for :py:func:`wait`, in seconds (int). The daemons ask their arbitrators once a minute, agent 2.1 only while cluster.quorum is true.
+
+    Returns the arbitrator's part of :py:func:`cluster_status`. Raises CommandExecutionError when the time is over, with what was seen last.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            here = cluster_status()["nodes"].get(_agent().here, {})
+            known = here.get("arbitrators", {}).get(name)
+            seen = f"{known['address']} is {known['status']}" if known else "the daemon asks none"
+        except CommandExecutionError as error:
+            known, seen = None, str(error)
+        if known and known["status"] == "up":
+            return known
+        if time.monotonic() >= deadline:
+            raise CommandExecutionError(
+                f"OpenSVC: {_agent().here} does not reach {name} after {timeout} s: {seen}. See: om mon; port 1214 of the arbitrator (agent 3: 1215)"
             )
         time.sleep(min(interval, max(0.0, deadline - time.monotonic())))

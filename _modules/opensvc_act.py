@@ -5,14 +5,8 @@ What concerns all nodes is only asked for here: these functions return when the 
 the agent's own ``--wait`` returns too early or with 0 after a failure. What concerns this node only is done when the function returns.
 """
 
-import os
-import re
-import stat
 import time
 
-import salt.utils.atomicfile
-import salt.utils.data
-import salt.utils.files
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 # A third file of the module opensvc: the loader adds its functions to those of opensvc.py.
@@ -101,6 +95,50 @@ def provision(path, rids=None, local=False, leader=False, timeout=600):
     if not rids and not local:
         return _orchestrate(path, "provision")
     return _inline(path, "provision", rids, ["--leader"] if leader else [], timeout)
+
+
+def unprovision(path, rids=None, local=False, leader=False, force=False, timeout=600):
+    """
+    Remove what the resources of an object have made: files, volume groups, filesystems, DATA INCLUDED. Its configuration stays.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo2 opensvc.unprovision slapos/svc/comp1 rids='["disk#3"]' force=True
+
+    path
+        The object (str).
+    rids
+        Only these resources, on this node (list of str).
+    local
+        Only this node's instance (bool); with ``rids`` it always is. Over all nodes the agent stops the object first.
+    leader
+        Also remove what was made once for all nodes, such as the filesystem (bool, this node only).
+    force
+        Has to be True (bool): nothing of it comes back.
+    timeout
+        Seconds (int) after which the agent's command is ended, this node only.
+
+    Returns ``{"warnings": [...]}``; over all nodes as soon as the daemons have accepted (:py:func:`wait`, condition unprovisioned, or for some resources
+    resources_unprovisioned). Raises CommandExecutionError without ``force``, while a resource of ``rids`` is in use by the running object, or when the agent
+    refuses or fails.
+    """
+    if rids:
+        _known(path, rids)
+    what = ", ".join(rids) if rids else "everything"
+    if force is not True:
+        raise CommandExecutionError(
+            f"OpenSVC: {what} that {path} has made would be removed, data included; give force=True if that is meant"
+        )
+    if not rids and not local:
+        return _orchestrate(path, "unprovision")
+    here = __salt__["opensvc.instance_status"](path) if rids else None
+    if here and here["avail"] in ("up", "warn"):
+        raise CommandExecutionError(
+            f"OpenSVC: {path} is {here['avail']} on {_agent().here} and may use {what}; stop it first"
+        )
+    return _inline(path, "unprovision", rids, ["--leader"] if leader else [], timeout)
 
 
 def start(path, rids=None, local=False, timeout=600):
@@ -200,6 +238,42 @@ def switch(path, node, retry=120):
     return _orchestrate(path, "switch", "--to", node, retry=retry)
 
 
+def takeover(path, retry=120):
+    """
+    Ask the cluster to move an object to this node.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo2 opensvc.takeover slapos/svc/comp1
+
+    path retry
+        As for :py:func:`switch`.
+
+    Returns ``{"warnings": [...]}`` when the daemons have accepted (:py:func:`wait`, condition placed). Raises CommandExecutionError when they refuse.
+    """
+    return _orchestrate(path, "takeover", retry=retry)
+
+
+def giveback(path, retry=120):
+    """
+    Ask the cluster to move an object to the node that its placement policy prefers.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 opensvc.giveback slapos/svc/comp1
+
+    path retry
+        As for :py:func:`switch`.
+
+    Returns ``{"warnings": [...]}`` when the daemons have accepted (:py:func:`wait`, condition optimal). Raises CommandExecutionError when they refuse.
+    """
+    return _orchestrate(path, "giveback", retry=retry)
+
+
 def freeze(path):
     """
     Keep the cluster from acting on an object by itself: no failover, no restart.
@@ -291,7 +365,7 @@ def delete(path):
     return _orchestrate(path, "delete")
 
 
-def purge(path):
+def purge(path, force=False):
     """
     Stop an object, remove what its resources have made, DATA INCLUDED, and remove its configuration.
 
@@ -299,13 +373,20 @@ def purge(path):
 
     .. code-block:: bash
 
-        salt demo1 opensvc.purge slapos/svc/old
+        salt demo1 opensvc.purge slapos/svc/old force=True
 
     path
         The object (str).
+    force
+        Has to be True (bool): nothing of it comes back.
 
-    Returns ``{"warnings": [...]}`` when the daemons have accepted. Raises CommandExecutionError when they refuse.
+    Returns ``{"warnings": [...]}`` when the daemons have accepted (:py:func:`wait`, condition gone). Raises CommandExecutionError without ``force`` or when
+    they refuse.
     """
+    if force is not True:
+        raise CommandExecutionError(
+            f"OpenSVC: {path} and all that it has made would be removed, data included; give force=True if that is meant"
+        )
     return _orchestrate(path, "purge")
 
 
@@ -362,6 +443,43 @@ def disable(path, rids):
     return _able(path, rids, disabled=True)
 
 
+def sync(path, target="nodes", rids=None, timeout=3600):
+    """
+    Copy what an object synchronises from this node to others now, whatever its schedule.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt -t 3660 demo1 opensvc.sync slapos/svc/comp1
+
+    path
+        The object (str).
+    target
+        ``nodes`` (the object's other nodes), ``drpnodes`` (those of the recovery site) or ``all`` (str).
+    rids
+        Only these resources (list of str), such as ``sync#1``.
+    timeout
+        Seconds (int) after which the agent's command is ended.
+
+    Returns ``{"warnings": [...]}``. Raises CommandExecutionError when a copy fails, also where agent 2.1 returns 0: it marks the failure in what it prints.
+    With nothing to synchronise, or from a node on which the object does not run, the agent does nothing and says nothing.
+    """
+    verbs = {"nodes": "nodes", "drpnodes": "drp", "all": "all"}
+    if target not in verbs:
+        raise SaltInvocationError(f"target is {', '.join(sorted(verbs))}, not {target!r}")
+    _known(path, rids or [])
+    args = [path, "sync", verbs[target]]
+    if _agent().major >= 3:
+        args = [path, "instance", "sync", "update"]
+        args += [] if target == "all" else ["--target", target]
+    if rids:
+        args += ["--rid", ",".join(rids)]
+    return _agent().act(
+        args, f"synchronising {path}", f"om {path} print status -r", timeout=timeout, strict=True
+    )
+
+
 def run_task(path, rid, timeout=3600):
     """
     Run a task of an object on this node now, whatever its schedule.
@@ -391,129 +509,3 @@ def run_task(path, rid, timeout=3600):
     return _agent().act(
         [*args, "--rid", rid], f"running {rid} of {path}", f"om {path} logs", timeout=timeout
     )
-
-
-# --- Membership --------------------------------------------------------------------------------
-
-
-def node_thaw():
-    """
-    Let the cluster act on this node's objects again.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt demo1 opensvc.node_thaw
-
-    Returns ``{"warnings": [...]}``. Raises CommandExecutionError when the agent refuses.
-    """
-    args = ["node", "unfreeze"] if _agent().major >= 3 else ["node", "thaw", "--local"]
-    return _agent().act(args, f"thawing node {_agent().here}")
-
-
-def node_freeze():
-    """
-    Keep the cluster from acting on this node's objects by itself.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt demo1 opensvc.node_freeze
-
-    Returns ``{"warnings": [...]}``. Raises CommandExecutionError when the agent refuses.
-    """
-    args = ["node", "freeze"] if _agent().major >= 3 else ["node", "freeze", "--local"]
-    return _agent().act(args, f"freezing node {_agent().here}")
-
-
-def rejoin(node, timeout=180):
-    """
-    Take this node into the cluster of ``node``, with the secret in this node's own cluster.conf.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt demo2 opensvc.rejoin demo1
-
-    node
-        A member of the cluster (str).
-    timeout
-        Seconds (int) after which the agent's command is ended.
-
-    Returns ``{"warnings": [...]}``. Raises CommandExecutionError when the member cannot be reached or refuses the secret.
-    """
-    __utils__["opensvc_agent.split_path"](node)
-    if _agent().major >= 3:
-        raise CommandExecutionError(
-            f"OpenSVC: agent 3 joins with a token of 60 seconds on its command line, which this module does not do. By hand: on {node} "
-            f"'om daemon auth --role join', here 'om cluster join --node {node} --token …'"
-        )
-    return _agent().act(
-        ["daemon", "rejoin", "--node", node],
-        f"joining the cluster of {node}",
-        f"om mon on {node}, port 1214 between the nodes, and whether the secret is that cluster's",
-        timeout=timeout,
-    )
-
-
-def join(node, secret_sealed=None, secret_pillar=None, timeout=180):
-    """
-    Take this node into the cluster of ``node`` without showing the secret to anyone: it goes into this node's cluster.conf, mode 0600.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt demo2 opensvc.join demo1 secret_pillar=opensvc:cluster_secret
-
-    node
-        A member of the cluster (str).
-    secret_sealed
-        The cluster's secret, sealed for this minion (text from ``slapos_ha.sealed_cluster_secret``).
-    secret_pillar
-        Or the pillar key under which the secret is (str).
-    timeout
-        Seconds (int) after which the agent's command is ended.
-
-    Returns ``{"warnings": [...]}``; the nodes hear each other some seconds later (:py:func:`wait_member`). When the join fails, the file is put back and a
-    node that was not frozen is thawed again. Raises CommandExecutionError when there is no secret, or as :py:func:`rejoin` does.
-    """
-    if bool(secret_sealed) == bool(secret_pillar):
-        raise SaltInvocationError("give secret_sealed or secret_pillar, one of them")
-    if secret_sealed:
-        secret = __salt__["slapos_ha.unseal"](secret_sealed)
-    else:
-        # Not pillar.get: on Salt 3008 it answers a module with asterisks.
-        secret = salt.utils.data.traverse_dict_and_list(__pillar__, secret_pillar)
-    if not isinstance(secret, str) or not re.fullmatch(r"\S+", secret):
-        raise CommandExecutionError(
-            f"OpenSVC: there is no cluster secret {'in what was sealed' if secret_sealed else 'in pillar ' + secret_pillar}"
-        )
-    agent = _agent()
-    if agent.major >= 3:
-        return rejoin(node)
-    was_frozen = agent.status()["nodes"].get(agent.here, {}).get("frozen", False)
-    # The daemon may go on running: it takes the file's new secret at its next look, and rejoin replaces the file by the cluster's.
-    name = __utils__["opensvc_agent.config_file"](agent.etc, "cluster")
-    before = agent.text("cluster") or ""
-    ours = __utils__["opensvc_agent.set_in_text"](before, "cluster", "secret", secret)
-    _write(name, ours)
-    try:
-        return rejoin(node, timeout)
-    except CommandExecutionError as error:
-        # Only a file that the agent has not replaced meanwhile is ours to put back.
-        if agent.text("cluster") == ours:
-            _write(name, before)
-            if not was_frozen:
-                node_thaw()
-        raise CommandExecutionError(str(error).replace(secret, "(secret)")) from None
-
-
-def _write(name, text):
-    with salt.utils.files.set_umask(0o077):
-        with salt.utils.atomicfile.atomic_open(name, "w") as stream:
-            stream.write(text)
-        os.chmod(name, stat.S_IRUSR | stat.S_IWUSR)

@@ -10,6 +10,8 @@ import os
 import re
 import tempfile
 
+import salt.utils.data
+import salt.utils.files
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 # A second file of the module opensvc: the loader adds its functions to those of opensvc.py.
@@ -116,8 +118,8 @@ def config_set(path, keywords):
     keywords
         A dict of ``section.keyword`` to its value (str, number, bool or list); secrets are refused, since they would be seen on om's command line.
 
-    Returns ``{"warnings": [...]}``, for instance of a keyword that the agent does not know. Raises CommandExecutionError when the agent refuses the
-    configuration, SaltInvocationError for a name that is none.
+    Returns ``{"warnings": [...]}``, for instance of a keyword that the agent does not know: agent 3 takes it without a word, so it is asked afterwards what
+    it thinks of the configuration. Raises CommandExecutionError when the agent refuses the configuration, SaltInvocationError for a name that is none.
     """
     if not isinstance(keywords, dict) or not keywords:
         raise SaltInvocationError("keywords: a dict of section.keyword to value is wanted")
@@ -126,11 +128,38 @@ def config_set(path, keywords):
     for keyword, value in keywords.items():
         section, key = _keyword(keyword)
         args += [flag, f"{section}.{key}=" + __utils__["opensvc_agent.word"](value, keyword)]
-    return _agent().act(
+    answer = _agent().act(
         args,
         f"setting {', '.join(sorted(keywords))} of {path}",
         f"om {path} {'config validate' if _agent().major >= 3 else 'validate config'}",
     )
+    if _agent().major >= 3:
+        answer["warnings"] += [
+            remark
+            for remark in _remarks_3(path)["remarks"]
+            if any(".".join(_keyword(keyword)) in remark.split() for keyword in keywords)
+        ]
+    return answer
+
+
+def config_hash(path, keyword):
+    """
+    Return the SHA-256 of one keyword of a configuration, to compare a secret without showing it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 opensvc.config_hash cluster 'arbitrator#1.secret'
+
+    path keyword
+        As for :py:func:`config_get`.
+
+    Returns hexadecimal digits, or None when the keyword is not set. Raises CommandExecutionError when the file cannot be read.
+    """
+    section, _, key = str(keyword).partition(".")
+    value = (_agent().config(path) or {}).get(section, {}).get(key)
+    return None if value is None else hashlib.sha256(value.encode()).hexdigest()
 
 
 def config_unset(path, keywords):
@@ -184,7 +213,7 @@ def config_delete_section(path, section):
     return _agent().act(args, f"removing section {section} from {path}")
 
 
-def validate(path):
+def config_validate(path):
     """
     Have the agent check the configuration of an object.
 
@@ -192,7 +221,7 @@ def validate(path):
 
     .. code-block:: bash
 
-        salt demo1 opensvc.validate slapos/svc/comp1
+        salt demo1 opensvc.config_validate slapos/svc/comp1
 
     path
         The object (str).
@@ -202,12 +231,7 @@ def validate(path):
     """
     _agent().existing(path)
     if _agent().major >= 3:
-        answer = _agent().ask([path, "config", "validate"], f"checking the configuration of {path}")
-        rows = [line.split() for line in answer["stdout"].splitlines()[1:] if line.strip()]
-        return {
-            "valid": not any(row[0] == "error" for row in rows),
-            "remarks": [" ".join(row) for row in rows],
-        }
+        return _remarks_3(path)
     answer = _agent().run([path, "validate", "config"], 60)
     lines = [
         line[2:].strip()
@@ -225,30 +249,13 @@ def validate(path):
     }
 
 
-def cluster_secret(**kwargs):
-    """
-    Return the secret with which the members of this node's cluster prove themselves. For states and runners; asked for as a job it refuses.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt demo1 sys.doc opensvc.cluster_secret
-
-    Returns a str. Raises CommandExecutionError when there is none (the agent makes one at its first start), SaltInvocationError when called as a job,
-    since what a job returns stays in the job cache.
-    """
-    if kwargs.get("__pub_fun", "").startswith("opensvc."):
-        raise SaltInvocationError(
-            "opensvc.cluster_secret is not for jobs: the secret would stay in the job cache. slapos_ha.sealed_cluster_secret gives it sealed."
-        )
-    for name in ("cluster", "node"):
-        secret = (_agent().config(name) or {}).get("cluster", {}).get("secret")
-        if secret:
-            return secret
-    raise CommandExecutionError(
-        "OpenSVC: this node's cluster.conf has no secret. Start the agent once: systemctl start opensvc-agent"
-    )
+def _remarks_3(path):
+    answer = _agent().ask([path, "config", "validate"], f"checking the configuration of {path}")
+    rows = [line.split() for line in answer["stdout"].splitlines()[1:] if line.strip()]
+    return {
+        "valid": not any(row[0] == "error" for row in rows),
+        "remarks": [" ".join(row) for row in rows],
+    }
 
 
 # --- Keys of cfg and sec objects ----------------------------------------------------------------------------------------------------------------
@@ -282,12 +289,12 @@ def _key_bytes(path, key):
     args = [path, "decode", "--key", key]
     if _agent().major >= 3:
         args = [path, "key", "decode", "--name", key]
-    return _agent().ask(args, f"decoding {key} of {path}")["stdout"].encode()
+    return _agent().ask(args, f"decoding {key} of {path}", content=True)["stdout"].encode()
 
 
-def decode(path, key, **kwargs):
+def decode(path, key, secret=False):
     """
-    Return the content of a key of a cfg object.
+    Return the content of a key of a cfg object, or of a sec object where that is asked for.
 
     CLI Example:
 
@@ -299,12 +306,16 @@ def decode(path, key, **kwargs):
         The object (str).
     key
         The key (str).
+    secret
+        True (bool) shows the keys of sec and usr objects too. As a job: what it returns goes over the event bus and stays in the job cache for a day.
 
-    Returns a str, or None when there is no such key. Raises CommandExecutionError when the content is not text, SaltInvocationError when a sec object is
-    asked for as a job, since what a job returns stays in the job cache.
+    Returns a str, or None when there is no such key. Raises CommandExecutionError when the content is not text, SaltInvocationError for a secret that was
+    not asked for.
     """
-    if kwargs.get("__pub_fun") and __utils__["opensvc_agent.split_path"](path)[1] == "sec":
-        raise SaltInvocationError("a key of a sec object is not for jobs: om PATH decode --key KEY")
+    if __utils__["opensvc_agent.split_path"](path)[1] in ("sec", "usr") and secret is not True:
+        raise SaltInvocationError(
+            f"{key} of {path} is a secret: opensvc.key_hash compares it unseen, secret=True shows it"
+        )
     data = _key_bytes(path, key)
     try:
         return None if data is None else data.decode()
@@ -333,36 +344,94 @@ def key_hash(path, key):
     return None if data is None else hashlib.sha256(data).hexdigest()
 
 
-def key_set(path, key, source):
+def key_add(path, key, source=None, contents_pillar=None):
     """
-    Set a key of a cfg or sec object from a file; volumes that install the key are refreshed by the agent.
+    Add a key to a cfg or sec object.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 opensvc.key_add slapos/cfg/comp1 re6st /root/re6st
+
+    path key source contents_pillar
+        As for :py:func:`key_set`.
+
+    Returns ``{"warnings": [...]}``. Raises CommandExecutionError when there is such a key, or as :py:func:`key_set` does.
+    """
+    return _key_write("add", path, key, source, contents_pillar)
+
+
+def key_change(path, key, source=None, contents_pillar=None):
+    """
+    Change a key of a cfg or sec object; volumes that install the key are refreshed by the agent.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 opensvc.key_change slapos/cfg/comp1 re6st /root/re6st
+
+    path key source contents_pillar
+        As for :py:func:`key_set`.
+
+    Returns ``{"warnings": [...]}``. Raises CommandExecutionError when there is no such key (agent 3 would add it), or as :py:func:`key_set` does.
+    """
+    return _key_write("change", path, key, source, contents_pillar)
+
+
+def key_set(path, key, source=None, contents_pillar=None):
+    """
+    Set a key of a cfg or sec object, whether it is there or not; volumes that install the key are refreshed by the agent.
 
     CLI Example:
 
     .. code-block:: bash
 
         salt demo1 opensvc.key_set slapos/cfg/comp1 re6st /root/re6st
+        salt demo1 opensvc.key_set slapos/sec/comp1 token contents_pillar=comp1:token
 
     path
         The object (str), which has to exist.
     key
         The key's name (str): letters, digits, ``. _ / -``.
     source
-        A file on this node (str): the content is never on a command line.
+        A file on this node (str) that holds the content.
+    contents_pillar
+        Or the pillar key under which the content is (str); om gets it by standard input. The content is never on a command line.
 
-    Returns ``{"warnings": [...]}``. Raises CommandExecutionError when the object or the file is not there or the agent refuses.
+    Returns ``{"warnings": [...]}``. Raises CommandExecutionError when the object or the content is not there or the agent refuses, SaltInvocationError for a
+    name that is none.
     """
+    return _key_write(None, path, key, source, contents_pillar)
+
+
+def _key_write(action, path, key, source, contents_pillar):
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]*", str(key)):
         raise SaltInvocationError(f"{key!r} is no name of a key: letters, digits, . _ / and -")
-    if not os.path.isabs(str(source)) or not os.path.isfile(source):
+    if bool(source) == bool(contents_pillar):
+        raise SaltInvocationError("give source or contents_pillar, one of them")
+    content = None
+    if contents_pillar:
+        # Not pillar.get: on Salt 3008 it answers a module with asterisks.
+        content = salt.utils.data.traverse_dict_and_list(__pillar__, contents_pillar)
+        source = "/dev/stdin"
+        if not isinstance(content, str) or not content:
+            raise CommandExecutionError(f"OpenSVC: pillar {contents_pillar} holds no text")
+    elif not os.path.isabs(str(source)) or not os.path.isfile(source):
         raise CommandExecutionError(
             f"OpenSVC: key {key} of {path} is to come from {source}, which is no file on {_agent().here}"
         )
-    action = "change" if key in _agent().existing(path).get("data", {}) else "add"
-    args = [path, action, "--key", key, "--from", source]
+    there = key in _agent().existing(path).get("data", {})
+    if action and there is (action == "add"):
+        raise CommandExecutionError(
+            f"OpenSVC: {path} has {'a' if there else 'no'} key {key}{' already' if there else ''}"
+        )
+    verb = "change" if there else "add"
+    args = [path, verb, "--key", key, "--from", source]
     if _agent().major >= 3:
-        args = [path, "key", action, "--name", key, "--from", source]
-    return _agent().act(args, f"setting key {key} of {path}")
+        args = [path, "key", verb, "--name", key, "--from", source]
+    return _agent().act(args, f"setting key {key} of {path}", stdin=content)
 
 
 def key_remove(path, key):
@@ -390,7 +459,34 @@ def key_remove(path, key):
     return _agent().act(args, f"removing key {key} from {path}")
 
 
-def create(path, config=None):
+def config_read(source):
+    """
+    Return the configuration that a file on this node holds, in the agent's own notation.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 opensvc.config_read /root/comp1.conf
+
+    source
+        An absolute path (str).
+
+    Returns a dict of sections to dicts of keywords to str, without the object's id. Raises CommandExecutionError when the file cannot be read,
+    SaltInvocationError for a name that the agents do not allow, or a secret.
+    """
+    try:
+        with salt.utils.files.fopen(source, encoding="utf-8") as stream:
+            text = stream.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandExecutionError(f"OpenSVC: {source} cannot be read: {error}") from None
+    try:
+        return __utils__["opensvc_agent.read_config"](text)
+    except CommandExecutionError as error:
+        raise CommandExecutionError(f"OpenSVC: {source}: {error}") from None
+
+
+def create(path, config=None, source=None):
     """
     Create an object. A service is frozen and nothing of it is made until it is provisioned.
 
@@ -403,11 +499,19 @@ def create(path, config=None):
     path
         The object (str), which must not exist: agent 2.1 would wipe it.
     config
-        A dict of sections to dicts of keywords (dict), or None for an empty object.
+        A dict of sections to dicts of keywords (dict).
+    source
+        Or a file on this node (str) in the agent's own notation, as ``om PATH print config`` prints it; an ``id`` in it is not taken over. Without both the
+        object is empty.
 
-    Returns ``{"warnings": [...]}``. Raises CommandExecutionError when the object exists or the agent refuses the configuration.
+    Returns ``{"warnings": [...]}``. Raises CommandExecutionError when the object exists, the file cannot be read or the agent refuses the configuration,
+    SaltInvocationError for a configuration that is none.
     """
     agent = _agent()
+    if config and source:
+        raise SaltInvocationError("give config or source, one of them")
+    if source:
+        config = config_read(source)
     if agent.config(path) is not None:
         raise CommandExecutionError(f"OpenSVC: {path} exists already")
     args, name = [path, "create"], None

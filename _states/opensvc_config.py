@@ -143,7 +143,7 @@ def member(name, secret_sealed=None, secret_pillar=None, timeout=180):
     name
         A member of the cluster (str).
     secret_sealed
-        The cluster's secret, sealed for this minion (text from ``slapos_ha.sealed_cluster_secret``).
+        The cluster's secret, sealed for this minion (str from ``slapos_ha.sealed_cluster_secret``).
     secret_pillar
         Or the pillar key under which the secret is (str). The secret itself is never given.
     timeout
@@ -290,7 +290,7 @@ def object_present(name, config=None, enforce="partial"):
     config
         A dict of sections to dicts of keywords; references in braces are the agent's. Without it the object only has to exist.
     enforce
-        ``partial`` leaves keywords that are not given as they are, ``full`` removes them, except the object's id and its keys. A section of a resource that
+        ``partial`` (str) leaves keywords that are not given as they are, ``full`` removes them, except the object's id and its keys. A section of a resource that
         is up or provisioned is never removed.
     """
     ret = _begin(name)
@@ -448,7 +448,10 @@ def object_absent(name, purge=False, timeout=300):
         ret["changes"] = {"object": {"old": name, "new": None}}
         if __opts__["test"]:
             return _would(ret, f"{name} would be removed")
-        __salt__["opensvc.purge" if holds else "opensvc.delete"](name)
+        if holds:
+            __salt__["opensvc.purge"](name, force=True)
+        else:
+            __salt__["opensvc.delete"](name)
         __salt__["opensvc.wait"](name, "gone", timeout=timeout)
         if __salt__["opensvc.config_show"](name) is not None:
             raise CommandExecutionError(
@@ -483,13 +486,13 @@ def key_present(
     key
         The key (str).
     source
-        A file of the file server (``salt://…``) or of this node (an absolute path).
+        A file (str) of the file server (``salt://…``) or of this node (an absolute path).
     contents
         Or the content itself (str); it will be in the state's data, so not for secrets.
     contents_pillar
         Or the pillar key under which the content is (str), also for secrets.
     template
-        ``jinja`` renders ``source`` first.
+        ``jinja`` (str) renders ``source`` first.
     context
         A dict of variables for the template.
 

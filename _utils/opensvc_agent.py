@@ -18,6 +18,8 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 _WORDS = {"up", "down", "warn", "n/a", "undef", "stdby up", "stdby down", "unknown"}
 _TRUTH = {True: True, False: False, "true": True, "false": False, "mixed": "mixed", None: "n/a"}
 _TRUTH.update({"n/a": "n/a", "undef": "n/a", "": "n/a"})
+_PLACEMENT = {"optimal": "optimal", "non-optimal": "non-optimal", "n/a": "n/a"}
+_PLACEMENT.update({"undef": "n/a", "": "n/a", None: "n/a"})
 _FROZEN = {"thawed": "thawed", "unfrozen": "thawed", "frozen": "frozen", "mixed": "mixed"}
 _FROZEN.update({"n/a": "n/a", None: "n/a", "": "n/a"})
 _NOTHING = (None, "", "none", "unset")
@@ -89,6 +91,14 @@ def busy(text):
     return bool(re.search(r"instance on node \S+ in \S*ing state", text))
 
 
+def failures(stdout, stderr):
+    """What om marked as errors, for the actions of agent 2.1 that fail with the code 0: sync nodes, daemon leave."""
+    text = _ANSI.sub("", f"{stdout}\n{stderr}")
+    if not re.search(r"^E ", text, re.MULTILINE):
+        return None
+    return complaint(stdout, stderr)
+
+
 def version(text):
     """The version in the answer to ``--version``, or None when the text is no such answer."""
     match = re.search(r"^om(?: node)? version v?(\S+)\s*$", _ANSI.sub("", text), re.MULTILINE)
@@ -158,6 +168,13 @@ def word(value, name):
             f"config: {name} has a line that begins with a comment sign; the agent would drop it"
         )
     return "\n".join(lines)
+
+
+def read_config(text):
+    """A configuration from a file that people keep, as the strings that the agent's file will hold. Its identity is the agent's to give."""
+    config = parse_config(text)
+    config.get("DEFAULT", {}).pop("id", None)
+    return words(config)
 
 
 def render_config(config):
@@ -335,12 +352,19 @@ def _status_2(status):
             _heartbeat(answer, *match.groups(), status.into(key))
     for path, aggregate in monitor.into("services").each():
         if path != "cluster":
-            answer["objects"][path] = _object(aggregate, aggregate.text("placement", "n/a"))
+            answer["objects"][path] = _object(
+                aggregate, aggregate.pick("placement", _PLACEMENT, None)
+            )
     for node, known in monitor.into("nodes").each():
         answer["nodes"][node] = {
             "state": known.into("monitor").text("status"),
             "frozen": known.epoch("frozen"),
             "agent": known.text("agent"),
+            # Agent 2.1 asks its arbitrators only while cluster.quorum is true.
+            "arbitrators": {
+                name: {"address": one.text("name"), "status": one.status("status")}
+                for name, one in known.into("arbitrators", optional=True).each()
+            },
         }
         services = known.into("services")
         for path, config in services.into("config", optional=True).each():
@@ -439,7 +463,9 @@ def _status_3(status):
     }
     for path, aggregate in cluster.into("object").each():
         answer["objects"][path] = _object(
-            aggregate, aggregate.text("placement_state", "n/a"), aggregate.names("scope")
+            aggregate,
+            aggregate.pick("placement_state", _PLACEMENT, None),
+            aggregate.names("scope"),
         )
     # The node that answers is the only one whose streams are its own view; the answer does not say which it is, so a peer beats when every node
     # that knows of it hears it.
@@ -449,6 +475,10 @@ def _status_3(status):
             "state": known.into("monitor").text("state"),
             "frozen": state.moment("frozen_at"),
             "agent": state.text("agent"),
+            "arbitrators": {
+                f"arbitrator#{name}": {"address": one.text("url"), "status": one.status("status")}
+                for name, one in state.into("arbitrators", optional=True).each()
+            },
         }
         streams = known.into("daemon").into("heartbeat").data.get("streams")
         if not isinstance(streams, list):

@@ -15,17 +15,26 @@ _DEAD = {
     "provisioned": ("provision failed", "start failed"),
     "thawed": ("thaw failed", "unfreeze failed"),
     "frozen": ("freeze failed",),
+    "unprovisioned": ("unprovision failed", "stop failed", "shutdown failed"),
+    "optimal": ("start failed", "stop failed", "place failed", "shutdown failed"),
     "gone": ("delete failed", "purge failed", "unprovision failed", "stop failed"),
     "settled": (),
     "cleared": (),
     "healthy": ("start failed", "stop failed", "provision failed", "place failed"),
     "resources_up": (),
     "resources_provisioned": (),
+    "resources_unprovisioned": (),
     "resources_enabled": (),
     "resources_disabled": (),
 }
 # These are about every node: an instance that has not reported is not yet so.
-_EVERYWHERE = ("provisioned", "healthy", "resources_enabled", "resources_disabled")
+_EVERYWHERE = (
+    "provisioned",
+    "unprovisioned",
+    "healthy",
+    "resources_enabled",
+    "resources_disabled",
+)
 _STOPPED = ("down", "stdby up", "stdby down", "n/a")
 
 
@@ -84,8 +93,8 @@ def verdict(condition, status, node=None, rids=None, nodes=None):
     """
     Whether ``condition`` holds, whether it still can (``dead`` says why not), and whether the agent is at work on the object (else it is ``quiet``).
 
-    ``node`` is the target of placed and the node of resources_up and resources_provisioned; ``nodes`` are those that have to have answered, the object's
-    own when left out.
+    ``node`` is the target of placed and the node of resources_up, resources_provisioned and resources_unprovisioned; ``nodes`` are those that have to have
+    answered, the object's own when left out. ``cause`` is what failed and what the agent says of it, also when the goal does not depend on it.
     """
     if condition not in _DEAD:
         raise SaltInvocationError(
@@ -94,6 +103,7 @@ def verdict(condition, status, node=None, rids=None, nodes=None):
     answer = {
         "done": False,
         "dead": None,
+        "cause": None,
         "failed": [],
         "wishes": [],
         "quiet": True,
@@ -111,6 +121,8 @@ def verdict(condition, status, node=None, rids=None, nodes=None):
     answer["failed"] = sorted(
         {one["state"] for one in status["instances"].values() if "failed" in one["state"]}
     )
+    if answer["failed"]:
+        answer["cause"] = "; ".join(_failed(status, answer["failed"]) + troubles(status))
     silent = sorted(set(nodes or status["scope"]) - set(status["instances"]))
     if silent and condition in _EVERYWHERE:
         answer["seen"] += f"; no instance is known on {', '.join(silent)}"
@@ -132,6 +144,17 @@ def _placed(status, node, _rids):
 
 def _provisioned(status, _node, _rids):
     return status["provisioned"] is True and _quiet(status), status["provisioned"]
+
+
+def _unprovisioned(status, _node, _rids):
+    return status["provisioned"] in (False, "n/a") and _quiet(status), status["provisioned"]
+
+
+def _optimal(status, _node, _rids):
+    """On the node that its placement policy prefers; an object that runs nowhere has no placement at all."""
+    return status["placement"] == "optimal" and status["avail"] == "up" and _quiet(status), status[
+        "placement"
+    ]
 
 
 def _started(status, _node, _rids):
@@ -225,6 +248,8 @@ _HOLDS = {
     "started": _started,
     "stopped": _stopped,
     "provisioned": _provisioned,
+    "unprovisioned": _unprovisioned,
+    "optimal": _optimal,
     "thawed": _frozen("thawed"),
     "frozen": _frozen("frozen"),
     "gone": lambda status, _node, _rids: (False, "present"),
@@ -233,6 +258,7 @@ _HOLDS = {
     "healthy": _healthy,
     "resources_up": _of_resources("status", ("up", "stdby up")),
     "resources_provisioned": _of_resources("provisioned", (True,)),
+    "resources_unprovisioned": _of_resources("provisioned", (False,)),
     "resources_enabled": _disabled(False),
     "resources_disabled": _disabled(True),
 }
@@ -262,6 +288,111 @@ def apart(known, here, node, heartbeats=None, cluster=None):
     if node and not known["heartbeats"]:
         missing.append("the cluster has no heartbeat")
     return "; ".join(missing)
+
+
+# --- Nodes ------------------------------------------------------------------------------------------------------------------------------
+
+# Agent 2.1 is idle again once it has drained; 3 stays "drained" until it is thawed.
+_NODES = {
+    "idle": (("idle",), ()),
+    "frozen": (("idle", "frozen", "drained"), ("freeze failed",)),
+    "thawed": (("idle", "unfrozen"), ("thaw failed", "unfreeze failed")),
+    "drained": (("idle", "drained"), ("drain failed",)),
+}
+
+
+def nodes_verdict(condition, known, nodes=None):
+    """
+    Whether ``condition`` holds of nodes (all members when left out), whether it still can, and what each is: like :py:func:`verdict` for objects.
+
+    ``drained`` is frozen with no service left on the node, standby resources included.
+    """
+    if condition not in _NODES:
+        raise SaltInvocationError(
+            f"condition {condition!r} is not known; there are {', '.join(sorted(_NODES))}"
+        )
+    good, bad = _NODES[condition]
+    value, missing, dead = {}, [], []
+    for name in nodes or known["cluster"]["nodes"]:
+        node = known["nodes"].get(name)
+        if node is None:
+            value[name] = None
+            missing.append(f"{name} does not answer")
+            continue
+        value[name] = f"{node['state']}, {'frozen' if node['frozen'] else 'thawed'}"
+        rest = left(known, name) if condition == "drained" else []
+        frozen = {"idle": None, "thawed": False}.get(condition, True)
+        if node["state"] not in good or frozen not in (None, node["frozen"]) or rest:
+            missing.append(
+                f"{name} is {value[name]}" + (f" with {', '.join(rest)}" if rest else "")
+            )
+        if node["state"] in bad or any("failed" in one for one in rest):
+            dead.append(missing[-1])
+    return {
+        "done": not missing,
+        "dead": "; ".join(dead) or None,
+        "seen": "; ".join(missing) or f"all {condition}",
+        "value": value,
+    }
+
+
+def left(known, node):
+    """The services that still hold something on a node, each with what it is."""
+    found = []
+    for path, status in sorted(known["objects"].items()):
+        one, parts = status["instances"].get(node), path.split("/")
+        if not one or (len(parts) > 1 and parts[-2] != "svc"):
+            continue
+        if one["avail"] not in ("down", "stdby down", "n/a") or one["local_expect"] == "shutdown":
+            found.append(f"{path} {one['avail']}, {one['state']}")
+    return found
+
+
+# --- DRBD below an object -----------------------------------------------------------------------------------------------------------------
+
+
+def replicated(status, node):
+    """``{rid: DRBD resource}`` of the disks that the object's instance on a node replicates."""
+    resources = status["instances"].get(node, {"resources": {}})["resources"]
+    return {
+        rid: one["label"].split()[-1]
+        for rid, one in sorted(resources.items())
+        if one["type"] == "disk.drbd" and not one["disable"] and one["label"].strip()
+    }
+
+
+def unsound(resource, here, node):
+    """
+    Why DRBD's resource (as ``drbd.status`` gives it, asked on ``here``) must not be relied on for the disk of ``node``, or None.
+
+    Agent 3 calls a standby "stdby up" whatever its disk is, Inconsistent and Outdated too: DRBD itself is asked. While DRBD resyncs, agent 2.1 takes the
+    resource for not connected, and its stop fails.
+    """
+    if resource is None:
+        return f"{here} has no such resource"
+    if not resource["up"]:
+        return f"it is down on {here}"
+    links = resource["connections"]
+    for peer, link in sorted(links.items()):
+        for volume in link["volumes"].values():
+            if volume["replication"] not in ("Established", "Off"):
+                return f"it is {volume['replication']} with {peer}"
+    if node == here:
+        disks = [volume["disk"] for volume in resource["disk"].values()]
+    else:
+        mine = [name for name in links if name.lower() == node] or (
+            list(links) if len(links) == 1 else []
+        )
+        if not mine:
+            return f"it has no connection to {node}"
+        if links[mine[0]]["state"] != "Connected":
+            return f"it is {links[mine[0]]['state']} towards {node}"
+        disks = [volume["disk"] for volume in links[mine[0]]["volumes"].values()]
+    bad = sorted({disk for disk in disks if disk != "UpToDate"})
+    return f"the disk of {node} is {', '.join(bad)}, not UpToDate" if bad else None
+
+
+# --- Configurations -------------------------------------------------------------------------------------------------------------------------
 
 
 def disabled(config, rids):

@@ -8,8 +8,10 @@ kept in ``__context__`` lives for one job: which agent this is, and the last ans
 import os
 import re
 import socket
+import stat
 import time
 
+import salt.utils.atomicfile
 import salt.utils.files
 import salt.utils.path
 from salt.exceptions import CommandExecutionError
@@ -40,8 +42,8 @@ class _Agent:
             )
         return program
 
-    def run(self, args, timeout=120):
-        """One process of ``om``: stdout, stderr and code, whatever the code."""
+    def run(self, args, timeout=120, stdin=None):
+        """One process of ``om``: stdout, stderr and code, whatever the code. ``stdin`` is where a secret goes: it is seen in no list of processes."""
         answer = self._salt["cmd.run_all"](
             [self.program, *args],
             python_shell=False,
@@ -49,6 +51,7 @@ class _Agent:
             output_loglevel="quiet",  # an answer may hold a secret
             rstrip=False,
             timeout=timeout,
+            **({} if stdin is None else {"stdin": stdin}),
             env={"LANG": "C", "LC_ALL": "C.UTF-8"},
         )
         if answer["retcode"] and " : Timed out after " in answer["stdout"]:
@@ -57,15 +60,22 @@ class _Agent:
             )
         return answer
 
-    def ask(self, args, doing, see="om mon", timeout=120):
-        """Run ``om`` and return its answer; raise when it refuses. ``doing`` is for people and holds no value that was given."""
-        answer = self.run(args, timeout)
+    def ask(self, args, doing, see="om mon", timeout=120, stdin=None, content=False, strict=False):
+        """
+        Run ``om`` and return its answer; raise when it refuses. ``doing`` is for people and holds no value that was given.
+
+        ``content`` is for an answer that is somebody's data, whatever it looks like; ``strict`` for an action that fails with the code 0.
+        """
+        answer = self.run(args, timeout, stdin)
         out, err = answer["stdout"], answer["stderr"]
         # Agent 3 answers an action that it does not know with its help and the code 0.
-        unknown = re.search(r"^Usage:$", out, re.MULTILINE) and not re.search(
-            r"^(committed|unchanged)$", out, re.MULTILINE
+        unknown = (
+            not content
+            and re.search(r"^Usage:$", out, re.MULTILINE)
+            and not re.search(r"^(committed|unchanged)$", out, re.MULTILINE)
         )
-        if answer["retcode"] == 0 and not unknown:
+        failed = strict and self._utils["opensvc_agent.failures"](out, err)
+        if answer["retcode"] == 0 and not unknown and not failed:
             return answer
         if unknown and not err.strip():
             why = "this agent does not know the action"
@@ -75,11 +85,11 @@ class _Agent:
             why, see = f"the daemon does not answer ({why})", f"systemctl start {self.unit}"
         raise CommandExecutionError(f"OpenSVC: {doing} failed: {why}. See: {see}")
 
-    def act(self, args, doing, see="om mon", timeout=120):
+    def act(self, args, doing, see="om mon", timeout=120, stdin=None, strict=False):
         """Run ``om`` for something that changes the world. What was known of the cluster is forgotten, also when it fails."""
         self.forget()
         try:
-            answer = self.ask(args, doing, see, timeout)
+            answer = self.ask(args, doing, see, timeout, stdin, strict=strict)
         finally:
             self.forget()
         return {"warnings": self._utils["opensvc_agent.warnings"](answer["stderr"])}
@@ -149,6 +159,15 @@ class _Agent:
             return None
         except (OSError, UnicodeDecodeError) as error:
             raise CommandExecutionError(f"OpenSVC: {name} cannot be read: {error}") from None
+
+    def write(self, path, text):
+        """Replace a configuration file, for what must not be on a command line; the daemons see it and bring it to the other nodes."""
+        name = self._utils["opensvc_agent.config_file"](self.etc, path)
+        self.forget()
+        with salt.utils.files.set_umask(0o077):
+            with salt.utils.atomicfile.atomic_open(name, "wb") as stream:
+                stream.write(text.encode())
+            os.chmod(name, stat.S_IRUSR | stat.S_IWUSR)
 
     def config(self, path):
         """The configuration of an object, secrets included, or None when this node has no such object."""

@@ -1,6 +1,7 @@
 """Salt's own loader over this checkout, and an om that replays recordings and keeps a book of what it was told."""
 
 import json
+import os
 import pathlib
 import sys
 import textwrap
@@ -9,7 +10,7 @@ import types
 import pytest
 from support import ROOT
 
-from .opensvc_world import CANARY, OM, PATH
+from .opensvc_world import CANARY, DRBDSETUP, OM, PATH, drbd_says
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,13 @@ def loaders(make_loaders):
     made = make_loaders(pillar={"opensvc": {"cluster_secret": CANARY}, "token": CANARY})
     world = pathlib.Path(made.opts["root_dir"]) / "world"
     (world / "etc").mkdir(parents=True)
-    made.opts.update({"opensvc.om": str(world / "om"), "opensvc.etc": str(world / "etc")})
+    made.opts.update(
+        {
+            "opensvc.om": str(world / "om"),
+            "opensvc.etc": str(world / "etc"),
+            "drbd.root": str(world / "root"),
+        }
+    )
     return made
 
 
@@ -32,6 +39,13 @@ def world(loaders, monkeypatch):
     om = base / "om"
     om.write_text(textwrap.dedent(OM.format(python=sys.executable, world=str(base))))
     om.chmod(0o755)
+    for folder in ("root/proc", "root/sys/module/drbd", "bin"):
+        (base / folder).mkdir(parents=True, exist_ok=True)
+    (base / "root/sys/module/drbd/version").write_text("8.4.11\n")
+    (base / "bin/drbdsetup").write_text(DRBDSETUP.format(world=str(base)))
+    (base / "bin/drbdsetup").chmod(0o755)
+    (base / "drbd").write_text(drbd_says())
+    monkeypatch.setenv("PATH", str(base / "bin"), prepend=os.pathsep)
     monkeypatch.setattr("socket.gethostname", lambda: "demo1")
     loaders.context.clear()
     fixtures = ROOT / "test/fixtures/opensvc-2.1"

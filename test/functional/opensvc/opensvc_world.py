@@ -43,6 +43,20 @@ sys.stderr.write(err)
 sys.exit(code)
 """
 
+# DRBD of the kernel here: the recorded text of 8.4, with states of one's choice.
+DRBDSETUP = """\
+#!/bin/sh
+exec cat {world}/drbd
+"""
+
+
+def drbd_says(disk="UpToDate", peer="UpToDate", replication="Established", role="Primary"):
+    """What drbdsetup prints of the service's disk on demo1."""
+    return (
+        f"comp1.slapos.svc.slapos role:{role}\n  disk:{disk}\n  demo2 role:Secondary\n"
+        f"    replication:{replication} peer-disk:{peer}\n\n"
+    )
+
 
 def like(document, **changes):
     """

@@ -7,8 +7,8 @@ import types
 import pytest
 from support import load_module
 
-UTILS = ("opensvc_agent", "opensvc_goal", "opensvc_om")
-MODULES = ("opensvc", "opensvc_config", "opensvc_act")
+UTILS = ("opensvc_agent", "opensvc_goal", "opensvc_om", "opensvc_seal")
+MODULES = ("opensvc", "opensvc_config", "opensvc_act", "opensvc_cluster")
 
 
 @pytest.fixture(scope="session")
@@ -94,7 +94,7 @@ def om():
 @pytest.fixture
 def agent(tmp_path, utils, om, monkeypatch):
     """
-    The three files of the execution module over a fake om and a configuration folder in ``agent.etc``; all public functions are attributes.
+    The files of the execution module over a fake om and a configuration folder in ``agent.etc``; all public functions are attributes.
 
     ``agent.major(3)`` makes it an agent 3.
     """

@@ -51,7 +51,22 @@ ACTS = [
     (lambda a: a.clear(PATH), "P clear", "P clear"),
     (lambda a: a.abort(PATH), "P abort", "P abort"),
     (lambda a: a.delete(PATH), "P delete", "P delete"),
-    (lambda a: a.purge(PATH), "P purge", "P purge"),
+    (lambda a: a.purge(PATH, force=True), "P purge", "P purge"),
+    (lambda a: a.unprovision(PATH, force=True), "P unprovision", "P unprovision"),
+    (
+        lambda a: a.unprovision(PATH, local=True, leader=True, force=True),
+        "P unprovision --local --leader",
+        "P instance unprovision --leader",
+    ),
+    (lambda a: a.takeover(PATH), "P takeover", "P takeover"),
+    (lambda a: a.giveback(PATH), "P giveback", "P giveback"),
+    (lambda a: a.sync(PATH), "P sync nodes", "P instance sync update --target nodes"),
+    (
+        lambda a: a.sync(PATH, "drpnodes", rids=["sync#i0"]),
+        "P sync drp --rid sync#i0",
+        "P instance sync update --target drpnodes --rid sync#i0",
+    ),
+    (lambda a: a.sync(PATH, "all"), "P sync all", "P instance sync update"),
     (
         lambda a: a.enable(PATH, ["app#0", "task#collect"]),
         "P enable --rid app#0,task#collect",
@@ -84,6 +99,14 @@ ACTS = [
     ),
     (lambda a: a.node_thaw(), "node thaw --local", "node unfreeze"),
     (lambda a: a.node_freeze(), "node freeze --local", "node freeze"),
+    (lambda a: a.node_drain(), "node drain", "node drain"),
+    (lambda a: a.cluster_freeze(), "node freeze", "cluster freeze"),
+    (lambda a: a.cluster_thaw(), "node thaw", "cluster unfreeze"),
+    (
+        lambda a: a.cluster_set({"cluster.quorum": True}),
+        "cluster set --kw cluster.quorum=true",
+        "cluster config update --set cluster.quorum=true",
+    ),
 ]
 
 
@@ -94,8 +117,10 @@ def test_the_command_of_an_act(agent, service, index, major):
     act, *commands = ACTS[index]
     wanted = commands[major - 2].replace("P ", PATH + " ", 1).split()
     agent.om.says(wanted[:2], "committed\n" if major == 3 else "", "W beware\n")
+    for path in (PATH, "cluster"):
+        agent.om.says([path, "config", "validate"], "LEVEL  PATH\n")
     assert act(agent) == {"warnings": ["beware"]}
-    assert agent.om.calls[-1] == wanted
+    assert [call for call in agent.om.calls if call[1:3] != ["config", "validate"]][-1] == wanted
 
 
 @pytest.mark.parametrize("index", range(len(ACTS)))
@@ -121,7 +146,10 @@ def test_an_act_that_fails_says_what_and_why(agent, service, index):
         lambda a: a.config_delete_section(PATH, "app#0"),
         lambda a: a.key_remove(PATH, "k"),
         lambda a: a.run_task(PATH, "task#collect"),
-        lambda a: a.validate(PATH),
+        lambda a: a.config_validate(PATH),
+        lambda a: a.unprovision(PATH, force=True),
+        lambda a: a.takeover(PATH),
+        lambda a: a.sync(PATH),
     ],
 )
 def test_nothing_is_done_to_an_object_that_is_not_there(agent, act):
@@ -147,6 +175,15 @@ def test_nothing_is_done_to_an_object_that_is_not_there(agent, act):
         lambda a: a.config_set(PATH, {"cluster.secret": CANARY}),
         lambda a: a.config_unset(PATH, "fs#0.mnt"),
         lambda a: a.key_set(CFG, "a key", "/etc/hostname"),
+        lambda a: a.key_set(CFG, "key"),
+        lambda a: a.key_add(CFG, "key", "/etc/hostname", contents_pillar="a"),
+        lambda a: a.unprovision(PATH, rids=["app#9"], force=True),
+        lambda a: a.sync(PATH, "everybody"),
+        lambda a: a.sync(PATH, rids=["sync#9"]),
+        lambda a: a.cluster_set(),
+        lambda a: a.cluster_set({"cluster.secret": CANARY}),
+        lambda a: a.cluster_set(pillars={"secret": "a"}),
+        lambda a: a.create("slapos/svc/new", {"a": {"b": 1}}, source="/etc/hostname"),
         lambda a: a.join("demo1"),
         lambda a: a.join("demo1", secret_sealed="x", secret_pillar="y"),
     ],
@@ -267,8 +304,9 @@ def test_secrets_are_not_shown(agent):
     assert CANARY not in str(agent.config_show("cluster"))
     assert agent.config_show("cluster")["cluster"]["name"] == "x"
     assert CANARY not in str(agent.config_show("slapos/sec/s"))
-    with pytest.raises(SaltInvocationError):
-        agent.decode("slapos/sec/s", "key", __pub_fun="opensvc.decode")
+    with pytest.raises(SaltInvocationError, match="secret=True"):
+        agent.decode("slapos/sec/s", "key")
+    assert agent.decode("slapos/sec/s", "key", secret=True) == CANARY
 
 
 def test_the_cluster_secret_is_not_for_jobs(agent):
@@ -287,21 +325,21 @@ def test_the_cluster_secret_is_not_for_jobs(agent):
 
 def test_validation(agent, service, recorded):
     agent.om.says([PATH, "validate"], "", "", 0)
-    assert agent.validate(PATH) == {"valid": True, "remarks": []}
+    assert agent.config_validate(PATH) == {"valid": True, "remarks": []}
     agent.om.says([PATH, "validate"], "", "@ n:demo1\nW ignored section x\n", 1)
-    assert agent.validate(PATH) == {"valid": True, "remarks": ["ignored section x"]}
+    assert agent.config_validate(PATH) == {"valid": True, "remarks": ["ignored section x"]}
     agent.om.says([PATH, "validate"], "", "E bad value\n", 1)
-    assert agent.validate(PATH) == {"valid": False, "remarks": ["bad value"]}
+    assert agent.config_validate(PATH) == {"valid": False, "remarks": ["bad value"]}
     agent.om.says([PATH, "validate"], "", "Traceback\n", 1)
     with pytest.raises(CommandExecutionError):
-        agent.validate(PATH)
+        agent.config_validate(PATH)
 
 
 def test_validation_by_agent_3(agent, service, recorded):
     agent.become(3)
     table = recorded("opensvc-3", "config_bad_kw")["stdout"].split("\n", 1)[1]
     agent.om.says([PATH, "config", "validate"], table)
-    found = agent.validate(PATH)
+    found = agent.config_validate(PATH)
     assert found["valid"] is True
     assert "unknown keyword" in found["remarks"][0]
 
@@ -342,7 +380,7 @@ def test_an_encrypted_key_is_decoded_by_the_agent(agent, major, verb):
     (agent.etc / "namespaces/slapos/sec").mkdir()
     (agent.etc / "namespaces/slapos/sec/s.conf").write_text("[data]\nkey = crypt:abc\n")
     agent.om.says(["slapos/sec/s", *verb, "key"], CANARY)
-    assert agent.decode("slapos/sec/s", "key") == CANARY
+    assert agent.decode("slapos/sec/s", "key", secret=True) == CANARY
 
 
 @pytest.mark.parametrize(
@@ -381,79 +419,109 @@ def test_a_key_is_removed(agent, cfg, major, command):
     assert agent.om.calls[-1] == [CFG, *command.split(), "word"]
 
 
-# --- Joining -------------------------------------------------------------------------------------------------------------------------------
+def test_a_key_is_added_or_changed_and_nothing_else(agent, cfg, tmp_path):
+    source = tmp_path / "source"
+    source.write_text("x")
+    agent.om.says([CFG])
+    with pytest.raises(CommandExecutionError, match="has a key re6st already"):
+        agent.key_add(CFG, "re6st", str(source))
+    with pytest.raises(CommandExecutionError, match="has no key new"):
+        agent.key_change(CFG, "new", str(source))
+    assert agent.om.asked(CFG) == []
+    agent.key_add(CFG, "new", str(source))
+    agent.key_change(CFG, "re6st", str(source))
+    assert [call[1:4] for call in agent.om.asked(CFG)] == [
+        ["add", "--key", "new"],
+        ["change", "--key", "re6st"],
+    ]
 
 
-OWN = "[DEFAULT]\nid = 7\n\n[cluster]\nnodes = demo1\nsecret = own\n"
+@pytest.mark.parametrize(
+    "major, command", [(2, "add --key token --from"), (3, "key add --name token --from")]
+)
+def test_a_key_from_the_pillar_goes_by_standard_input(agent, cfg, major, command, tmp_path, caplog):
+    agent.become(major)
+    agent.pillar.update({"comp1": {"token": CANARY}, "empty": ""})
+    agent.om.says([CFG])
+    with caplog.at_level(logging.DEBUG):
+        agent.key_set(CFG, "token", contents_pillar="comp1:token")
+    assert agent.om.calls[-1] == [CFG, *command.split(), "/dev/stdin"]
+    assert agent.om.kwargs[-1]["stdin"] == CANARY
+    assert CANARY not in json.dumps(agent.om.calls) + caplog.text
+    assert list((tmp_path / "cache").iterdir()) == []
+    for missing in ("empty", "comp1:nothing", "nothing"):
+        with pytest.raises(CommandExecutionError, match=f"pillar {missing} holds no text"):
+            agent.key_set(CFG, "token", contents_pillar=missing)
 
 
-@pytest.fixture
-def alone(agent, recorded):
-    """A node that is alone in its cluster."""
+# --- What cannot be undone ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda a, **force: a.purge(PATH, **force),
+        lambda a, **force: a.unprovision(PATH, **force),
+        lambda a, **force: a.unprovision(PATH, rids=["disk#3"], **force),
+    ],
+)
+@pytest.mark.parametrize("force", [{}, {"force": False}, {"force": "yes"}, {"force": 1}])
+def test_data_is_removed_only_by_force(agent, service, act, force):
+    with pytest.raises(CommandExecutionError, match="data included; give force=True"):
+        act(agent, **force)
+    assert agent.om.calls == []
+
+
+@pytest.mark.parametrize("avail, refused", [("up", True), ("warn", True), ("stdby up", False)])
+def test_a_resource_in_use_is_not_unprovisioned(agent, service, recorded, avail, refused):
     document = json.loads(recorded("opensvc-2.1", "full_daemon_status.json")["stdout"])
-    document["cluster"]["nodes"] = ["demo1"]
-    document["monitor"]["nodes"].pop("demo2")
+    document["monitor"]["nodes"]["demo1"]["services"]["status"][PATH]["avail"] = avail
     agent.om.says(["daemon", "status"], document)
-    agent.functions["slapos_ha.unseal"] = {"sealed": CANARY}.__getitem__
-    agent.pillar.update({"opensvc": {"secret": CANARY}, "empty": ""})
-    agent.conf = agent.etc / "cluster.conf"
-    agent.conf.write_text(OWN)
-    agent.conf.chmod(0o644)
-    return agent
+    agent.om.says([PATH, "unprovision"])
+    if refused:
+        with pytest.raises(CommandExecutionError, match=f"is {avail} on demo1 and may use disk#3"):
+            agent.unprovision(PATH, rids=["disk#3"], force=True)
+    else:
+        agent.unprovision(PATH, rids=["disk#3"], force=True)
+    told = [[PATH, "unprovision", "--local", "--rid", "disk#3"]]
+    assert agent.om.asked(PATH) == ([] if refused else told)
 
 
-@pytest.mark.parametrize("how", [{"secret_sealed": "sealed"}, {"secret_pillar": "opensvc:secret"}])
-def test_the_secret_goes_by_a_private_file_and_nowhere_else(alone, how, caplog):
+# --- Objects from files -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_an_object_is_created_from_a_file_without_its_old_identity(agent, recorded, tmp_path):
+    source = tmp_path / "comp1.conf"
+    source.write_text(recorded("opensvc-2.1", "print_config")["stdout"])
+    assert "id = " in source.read_text()
     seen = {}
 
-    def rejoin(args):
-        seen.update(text=alone.conf.read_text(), mode=stat.S_IMODE(alone.conf.stat().st_mode))
+    def create(args):
+        seen["text"] = pathlib.Path(args[args.index("--config") + 1]).read_text()
+        (agent.etc / "namespaces/slapos/svc/comp1.conf").write_text(seen["text"])
 
-    alone.om.says(["daemon", "rejoin"], then=rejoin)
-    with caplog.at_level(logging.DEBUG):
-        answer = alone.join("demo2", **how)
-    assert alone.om.calls[-1] == ["daemon", "rejoin", "--node", "demo2"]
-    assert seen == {"text": OWN.replace("own", CANARY), "mode": 0o600}
-    assert CANARY not in json.dumps([alone.om.calls, answer]) + caplog.text
+    agent.om.says([PATH, "create"], then=create)
+    agent.create(PATH, source=str(source))
+    wanted = agent.config_read(str(source))
+    assert "id" not in wanted["DEFAULT"]
+    assert agent.config_show(PATH) == wanted
 
 
-@pytest.mark.parametrize("frozen", [False, True])
-def test_a_join_that_fails_leaves_the_node_as_it_was(alone, frozen):
-    document = json.loads(alone.om.answers[0][1]["stdout"])
-    document["monitor"]["nodes"]["demo1"]["frozen"] = 1795427886.0 if frozen else 0
-    alone.om.says(["daemon", "status"], document)
-    alone.om.says(["daemon", "rejoin"], "", f"E refused with {CANARY}\n", 1)
-    alone.om.says(["node", "thaw"])
-    with pytest.raises(
-        CommandExecutionError, match="joining the cluster of demo2 failed"
-    ) as caught:
-        alone.join("demo2", secret_sealed="sealed")
+@pytest.mark.parametrize(
+    "text, error",
+    [
+        (None, "cannot be read"),
+        (b"\xff\xfe", "cannot be read"),
+        (b"no section = 1\n", "comp1.conf"),
+        (b"[fs 0]\na = 1\n", "no name of a section"),
+        (b"[cluster]\nsecret = canary0123456789\n", "is a secret"),
+    ],
+)
+def test_a_file_that_is_no_configuration_creates_nothing(agent, tmp_path, text, error):
+    source = tmp_path / "comp1.conf"
+    if text is not None:
+        source.write_bytes(text)
+    with pytest.raises((CommandExecutionError, SaltInvocationError), match=error) as caught:
+        agent.create(PATH, source=str(source))
     assert CANARY not in str(caught.value)
-    assert alone.conf.read_text() == OWN
-    # rejoin froze the node: what was not frozen before is thawed again
-    assert len(alone.om.asked("node", "thaw")) == (0 if frozen else 1)
-
-
-def test_a_file_that_the_agent_has_replaced_is_not_put_back(alone):
-    new = "[cluster]\nnodes = demo1 demo2\n"
-    alone.om.says(
-        ["daemon", "rejoin"], "", "E late\n", 1, then=lambda args: alone.conf.write_text(new)
-    )
-    with pytest.raises(CommandExecutionError):
-        alone.join("demo2", secret_sealed="sealed")
-    assert alone.conf.read_text() == new
-    assert alone.om.asked("node", "thaw") == []
-
-
-@pytest.mark.parametrize("key", ["empty", "missing"])
-def test_no_secret_is_said_before_anything_is_written(alone, key):
-    with pytest.raises(CommandExecutionError, match=f"no cluster secret in pillar {key}"):
-        alone.join("demo2", secret_pillar=key)
-    assert alone.conf.read_text() == OWN
-
-
-def test_agent_3_is_not_joined_by_a_token_on_a_command_line(alone):
-    alone.become(3)
-    with pytest.raises(CommandExecutionError, match="By hand"):
-        alone.join("demo2", secret_sealed="sealed")
-    assert alone.conf.read_text() == OWN
+    assert agent.om.calls == []

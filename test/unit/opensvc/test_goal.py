@@ -92,6 +92,16 @@ CASES = [
     ("healthy", {"demo1__state": "stop failed"}, False),
     ("healthy", DOWN, False),
     ("gone", {}, False),
+    ("optimal", {}, True),
+    ("optimal", {"placement": "non-optimal"}, False),
+    ("optimal", {"placement": "n/a"}, False),
+    ("optimal", {"demo2__global_expect": "placed"}, False),
+    ("optimal", {"avail": "warn"}, False),
+    ("unprovisioned", {}, False),
+    ("unprovisioned", {"provisioned": "mixed"}, False),
+    ("unprovisioned", {"provisioned": False}, True),
+    ("unprovisioned", {"provisioned": "n/a"}, True),
+    ("unprovisioned", {"provisioned": False, "demo1__state": "unprovisioning"}, False),
 ]
 
 
@@ -119,10 +129,17 @@ def test_when_a_condition_holds(service, verdict, condition, changes, done):
         ("gone", "purge failed", True),
         ("healthy", "stop failed", True),
         ("settled", "stop failed", False),
+        ("unprovisioned", "unprovision failed", True),
+        ("unprovisioned", "start failed", False),
+        ("optimal", "place failed", True),
     ],
 )
 def test_what_can_never_come_is_known_at_once(service, verdict, condition, state, dead):
-    broken = put(service, demo1__state=state, **{**DOWN, "provisioned": False, "frozen": "mixed"})
+    broken = put(
+        service,
+        demo1__state=state,
+        **{**DOWN, "provisioned": "mixed", "frozen": "mixed", "placement": "n/a"},
+    )
     if condition in ("stopped", "settled"):
         broken = put(service, demo1__state=state)
     found = verdict(condition, broken, node="demo2")
@@ -155,12 +172,36 @@ def test_no_object(verdict):
 
 def test_an_instance_that_has_not_reported_is_not_provisioned(service, verdict):
     del service["instances"]["demo2"]
-    for condition in ("provisioned", "healthy"):
+    for condition in ("provisioned", "unprovisioned", "healthy"):
         found = verdict(condition, service)
         assert found["done"] is False
         assert "no instance is known on demo2" in found["seen"]
     # A service of two nodes in a cluster of three owes the third nothing.
     assert verdict("provisioned", service, nodes=["demo1"])["done"] is True
+
+
+def test_unprovisioned_resources_are_known_to_be(service, verdict):
+    gone = resource(service, "demo1", "fs#0", provisioned=False)
+    ask = {"node": "demo1"}
+    assert verdict("resources_unprovisioned", gone, rids=["fs#0"], **ask)["done"] is True
+    assert verdict("resources_unprovisioned", gone, rids=["fs#0", "disk#0"], **ask)["done"] is False
+    # Nothing is known of it: that is not "removed".
+    assert verdict("resources_unprovisioned", gone, rids=["nosuch#1"], **ask)["done"] is False
+    assert verdict("resources_unprovisioned", gone, rids=["app#0"], **ask)["done"] is False
+
+
+def test_the_cause_of_a_failure_is_told_whatever_the_goal(service, verdict):
+    assert verdict("cleared", service)["cause"] is None
+    broken = resource(
+        put(service, demo2__state="start failed"),
+        *("demo2", "fs#0"),
+        status="warn",
+        log=["err: bad superblock"],
+    )
+    for condition in ("cleared", "started", "settled"):
+        assert verdict(condition, broken)["cause"] == (
+            "the instance on demo2 is 'start failed'; demo2 fs#0 is warn: err: bad superblock"
+        )
 
 
 @pytest.mark.parametrize("condition", ["resources_up", "resources_provisioned"])
@@ -260,3 +301,107 @@ def test_a_node_alone_needs_no_heartbeat(two, utils):
 )
 def test_what_a_configuration_disables(utils, keywords, off):
     assert utils["opensvc_goal.disabled"]({"app#0": keywords}, ["app#0"]) == {"app#0": off}
+
+
+# --- Nodes ---------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "condition, changes, done",
+    [
+        ("idle", {}, True),
+        ("idle", {"state": "rejoin"}, False),
+        ("thawed", {}, True),
+        ("thawed", {"frozen": True}, False),
+        ("thawed", {"state": "maintenance"}, False),
+        ("frozen", {"frozen": True}, True),
+        ("frozen", {}, False),
+        ("frozen", {"frozen": True, "state": "freezing"}, False),
+        ("drained", {"frozen": True}, False),
+        ("drained", {"frozen": True, "avail": "down"}, True),
+        ("drained", {"frozen": True, "avail": "down", "state": "drained"}, True),
+        ("drained", {"frozen": True, "avail": "down", "state": "draining"}, False),
+        ("drained", {"frozen": True, "avail": "stdby up"}, False),
+        ("drained", {"frozen": True, "avail": "undef"}, False),
+        ("drained", {"frozen": True, "avail": "down", "local_expect": "shutdown"}, False),
+        ("drained", {"frozen": False, "avail": "down"}, False),
+    ],
+)
+def test_when_a_node_is_so(two, utils, condition, changes, done):
+    for key, value in changes.items():
+        one = two["objects"][PATH]["instances"]["demo1"]
+        (one if key in ("avail", "local_expect") else two["nodes"]["demo1"])[key] = value
+    assert utils["opensvc_goal.nodes_verdict"](condition, two, ["demo1"])["done"] is done
+
+
+@pytest.mark.parametrize(
+    "condition, state",
+    [("drained", "drain failed"), ("frozen", "freeze failed"), ("thawed", "unfreeze failed")],
+)
+def test_a_node_that_failed_will_not_come(two, utils, condition, state):
+    two["nodes"]["demo2"].update(state=state, frozen=condition == "thawed")
+    found = utils["opensvc_goal.nodes_verdict"](condition, two)
+    assert found["done"] is False
+    assert f"demo2 is {state}" in found["dead"]
+
+
+def test_a_node_that_does_not_answer_is_not_so(two, utils):
+    del two["nodes"]["demo2"]
+    for condition in ("idle", "frozen", "thawed", "drained"):
+        found = utils["opensvc_goal.nodes_verdict"](condition, two)
+        assert (found["done"], found["dead"], found["value"]["demo2"]) == (False, None, None)
+        assert "demo2 does not answer" in found["seen"]
+    with pytest.raises(SaltInvocationError):
+        utils["opensvc_goal.nodes_verdict"]("nice", two)
+
+
+def test_only_services_keep_a_node_from_being_drained(two, utils):
+    two["objects"]["slapos/vol/comp1-cfg"]["instances"]["demo1"]["avail"] = "up"
+    two["objects"][PATH]["instances"]["demo1"]["avail"] = "down"
+    assert utils["opensvc_goal.left"](two, "demo1") == []
+    two["objects"]["web"] = copy.deepcopy(two["objects"][PATH])
+    two["objects"]["web"]["instances"]["demo1"]["avail"] = "warn"
+    assert utils["opensvc_goal.left"](two, "demo1") == ["web warn, idle"]
+
+
+# --- DRBD below an object -------------------------------------------------------------------------------------------------------------------
+
+
+def drbd(disk="UpToDate", peer="UpToDate", replication="Established", state="Connected", **more):
+    """drbd.status of one resource, as it is on demo1."""
+    link = {"state": state, "volumes": {0: {"replication": replication, "disk": peer}}}
+    return {"up": True, "disk": {0: {"disk": disk}}, "connections": {"Demo2": link}, **more}
+
+
+@pytest.mark.parametrize(
+    "resource, node, trouble",
+    [
+        (drbd(), "demo1", None),
+        (drbd(), "demo2", None),
+        (None, "demo1", "demo1 has no such resource"),
+        (drbd(up=False), "demo2", "it is down on demo1"),
+        (drbd(disk="Inconsistent"), "demo1", "the disk of demo1 is Inconsistent, not UpToDate"),
+        (drbd(disk="Outdated"), "demo1", "the disk of demo1 is Outdated, not UpToDate"),
+        (drbd(disk="Inconsistent"), "demo2", None),
+        (drbd(peer="Inconsistent"), "demo2", "the disk of demo2 is Inconsistent, not UpToDate"),
+        (drbd(peer="Inconsistent"), "demo1", None),
+        (drbd(replication="SyncSource"), "demo1", "it is SyncSource with Demo2"),
+        (drbd(replication="SyncSource"), "demo2", "it is SyncSource with Demo2"),
+        (drbd(state="StandAlone", replication="Off"), "demo2", "it is StandAlone towards demo2"),
+        (drbd(state="Connecting", replication="Off"), "demo1", None),
+        (drbd(connections={}), "demo2", "it has no connection to demo2"),
+        (drbd(connections={}), "demo1", None),
+    ],
+)
+def test_what_drbd_says_against_a_node(utils, resource, node, trouble):
+    assert utils["opensvc_goal.unsound"](resource, "demo1", node) == trouble
+
+
+def test_which_disks_are_replicated(two, utils):
+    status = two["objects"][PATH]
+    found = utils["opensvc_goal.replicated"](status, "demo2")
+    assert list(found) == ["disk#3"]
+    assert found["disk#3"].endswith(".svc.slapos")
+    status["instances"]["demo2"]["resources"]["disk#3"]["disable"] = True
+    assert utils["opensvc_goal.replicated"](status, "demo2") == {}
+    assert utils["opensvc_goal.replicated"](status, "demo9") == {}
