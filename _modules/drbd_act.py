@@ -94,12 +94,12 @@ def up(resource):
     resource
         The resource (str).
 
-    Returns True, or False when it was up with its disk and a connection (or the wish for one). Raises CommandExecutionError; 8.4 leaves a Diskless
-    resource behind when there is no metadata, which is taken down again.
+    Returns True, or False when it was up with its disk and a connection (or the wish for one). One that is up without is made so, as by :py:func:`adjust`.
+    Raises CommandExecutionError; 8.4 leaves a Diskless resource behind when there is no metadata, which is taken down again.
     """
     node, found = _known(resource)
     if found["up"]:
-        if __utils__["drbd_parse.obstacle"](found) is None:
+        if __utils__["drbd_parse.not_up"](found) is None:
             return False
         return adjust(resource)
     try:

@@ -64,7 +64,9 @@ def configure(
     shared_secret_pillar
         The *name* of the pillar key that holds the secret with which the peers authenticate each other (str); its value is read here.
     net
-        Further options of that section (dict), as ``disk_options``, ``handlers`` and ``options``.
+        Further options of that section (dict).
+    disk_options, handlers, options
+        The same of the sections disk, handlers and options (dict).
     test
         Only say what would change (bool).
 

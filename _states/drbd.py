@@ -44,6 +44,7 @@ def _failed(ret, error):
         "has no drbd module",
         "is not configured on",
         "is no block device",
+        "is down on",
     )
     if __opts__["test"] and any(words in str(error) for words in missing):
         ret.update(result=None, comment=f"Cannot be foreseen yet: {error}")
@@ -158,8 +159,10 @@ def resource_configured(
     shared_secret_pillar
         The *name* of the pillar key of the peers' shared secret (str).
     net
-        Further options of that section (dict), as ``disk_options``, ``handlers`` and ``options``. Those given win over what is set by default:
-        after-sb-0pri discard-zero-changes, after-sb-1pri and -2pri disconnect, c-plan-ahead 0, and with a secret cram-hmac-alg sha256.
+        Further options of that section (dict). Those given win over what is set by default: after-sb-0pri discard-zero-changes, after-sb-1pri and -2pri
+        disconnect, c-plan-ahead 0, and with a secret cram-hmac-alg sha256.
+    disk_options, handlers, options
+        The same of the sections disk, handlers and options (dict).
 
     Changes are listed option by option, without the secret. A wrong option, and a port, minor or disk that another file has, is refused before anything
     is written. Nothing is written when the file already means the same.
@@ -274,22 +277,23 @@ def up(name):
     ret = _ret(name)
     try:
         found = _asked(name, fresh=False)
-        if found["up"] and _is("obstacle", found) is None:
+        if found["up"] and _is("not_up", found) is None:
             ret["comment"] = f"{name} is up: {_is('summary', found)}"
             return ret
         found = _asked(name)
         if any(one["state"] == "StandAlone" for one in found["connections"].values()) and any(
             disk["disk"] != "Diskless" for disk in found["disk"].values()
         ):
-            raise CommandExecutionError(f"{name} is left as it is: {_is('obstacle', found)}")
+            raise CommandExecutionError(f"{name} is left as it is: {_is('not_up', found)}")
         before = _is("summary", found)
         if __opts__["test"]:
             return _would(ret, {"state": {"old": before, "new": "up"}}, f"{name} would be up")
         __salt__["drbd.up"](name)
         found = _asked(name)
-        ret["changes"] = {"state": {"old": before, "new": _is("summary", found)}}
-        why = _is("obstacle", found)
-        if not found["up"] or why:
+        if _is("summary", found) != before:
+            ret["changes"] = {"state": {"old": before, "new": _is("summary", found)}}
+        why = _is("not_up", found)
+        if why:
             raise CommandExecutionError(f"There were no errors, but {name} is not up: {why}")
         ret["comment"] = f"{name} is up: {_is('summary', found)}"
     except (CommandExecutionError, SaltInvocationError) as error:
@@ -456,6 +460,10 @@ def synced(name, source=False, timeout=3600, connect_timeout=60):
             )
             if _is("nobody_has_data", found):
                 __salt__["drbd.primary"](name, force=True)
+                if _is("nobody_has_data", _asked(name)):
+                    raise CommandExecutionError(
+                        f"There were no errors, but no initial sync of {name} has begun"
+                    )
                 ret["changes"] = {"initial sync": {"old": None, "new": "started"}}
                 # Who is Primary is the cluster's business; the copy goes on from a Secondary.
                 __salt__["drbd.secondary"](name)
@@ -509,6 +517,10 @@ def initial_sync_skipped(name, timeout=3600, connect_timeout=60):
             name, "connected", timeout=connect_timeout, connect_timeout=connect_timeout
         )
         if not _is("syncing", found) and __salt__["drbd.skip_initial_sync"](name, force=True):
+            if _is("nobody_has_data", _asked(name)):
+                raise CommandExecutionError(
+                    f"There were no errors, but the disks of {name} are not declared equal"
+                )
             ret["changes"] = wish
         found = __salt__["drbd.wait"](name, timeout=timeout, connect_timeout=connect_timeout)
         ret["comment"] = f"{name} is in sync: {_is('summary', found)}"
@@ -538,7 +550,7 @@ def resized(name):
     try:
         found = _asked(name)
         if not found["up"]:
-            raise CommandExecutionError(f"{name} is down; its size cannot be read")
+            raise CommandExecutionError(f"{name} is down on this node; its size cannot be read")
         before = __salt__["drbd.capacity"](name)
         grown = {v: one for v, one in before.items() if one["possible"] > one["size"]}
         if not grown:
@@ -607,6 +619,8 @@ def absent(name):
             )
         if found and found["up"]:
             __salt__["drbd.down"](name)
+            if _asked(name)["up"]:
+                raise CommandExecutionError(f"There were no errors, but {name} is still up")
             ret["changes"] = {"resource": {"old": before, "new": "down"}}
         __salt__["drbd.remove_config"](name)
         ret["changes"] = {"resource": {"old": before, "new": None}}

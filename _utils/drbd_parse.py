@@ -633,8 +633,8 @@ def complaint(out, err):
     return ", ".join(dict.fromkeys(lines[:6])) or "it says nothing"
 
 
-def obstacle(resource):
-    """Why a resource cannot get in sync by itself, as a sentence, or None: what ends a wait early."""
+def not_up(resource):
+    """Why a resource is not up here, as a sentence, or None when it has its disk, and a connection or the wish for one."""
     for volume, disk in resource["disk"].items():
         if disk["disk"] in ("Diskless", "Failed"):
             return f"volume {volume} is {disk['disk']}: see the kernel's log for errors of the disk below, then drbdadm attach"
@@ -652,6 +652,15 @@ def obstacle(resource):
             return (
                 f"{peer} speaks another protocol: compare both nodes' resource files and versions"
             )
+    return None
+
+
+def obstacle(resource):
+    """Why a resource cannot get in sync by itself, as a sentence, or None: what ends a wait early."""
+    why = not_up(resource)
+    if why:
+        return why
+    for peer, connection in resource["connections"].items():
         for volume, seen in connection["volumes"].items():
             if "user" in seen["resync_suspended"].split(","):
                 return (

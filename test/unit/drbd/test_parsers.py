@@ -72,6 +72,18 @@ def test_every_recorded_status_is_understood():
         assert len(resource["connections"]) == 1
 
 
+def test_up_is_less_than_on_the_way_to_in_sync():
+    """A resync that an operator paused is no reason to touch a resource that is up."""
+    for host, state in (("demo2", "paused_target"), ("demo1", "connecting"), ("demo1", "skipped")):
+        assert PARSE.not_up(read(host, state)) is None
+    peer_diskless = read("demo1", "skipped")
+    peer_diskless["connections"]["there"]["volumes"][0]["disk"] = "Diskless"
+    assert PARSE.not_up(peer_diskless) is None
+    assert PARSE.obstacle(peer_diskless) == "volume 0 of there is Diskless"
+    for host, state, why in (("demo1", "sb", "StandAlone"), ("demo1", "detached", "Diskless")):
+        assert why in PARSE.not_up(read(host, state))
+
+
 def test_the_whole_shape():
     assert read("demo2", "synctarget") == {
         "role": "Secondary",
