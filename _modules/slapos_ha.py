@@ -466,6 +466,24 @@ def _mounted(path):
         return any(line.split()[4] == path for line in handle)
 
 
+def _renewed_pillar():
+    """
+    Take the pillar as the master has it now; return what is wrong with it.
+
+    A minion's own copy is as old as its last refresh, and states are compiled from the pillar as it is now: who has just corrected a key is judged, and
+    deployed, by what the file says.
+    """
+    fresh = __salt__["pillar.items"]()
+    if "_errors" in fresh:
+        # Salt's text quotes the lines around the error: it may hold a secret, and stays in the master's log.
+        return [
+            f"the master cannot compile the pillar of {__grains__['id']}: see its log, and correct the file that it names"
+        ]
+    __pillar__["slapos_ha"] = fresh.get("slapos_ha")
+    __salt__["saltutil.refresh_pillar"]()  # for the jobs that follow
+    return []
+
+
 def facts(preflight=False):
     """
     Return what this node knows of the site: the one snapshot on which the orchestration decides.
@@ -482,8 +500,11 @@ def facts(preflight=False):
     Returns a dict with ``site`` and ``problems``, and when the pillar is valid ``node agent cluster drbd re6st slapos ids mounted``. What could not
     be asked is ``{"error": why}`` in its place. Raises nothing: a node that is broken still answers.
     """
+    broken = _renewed_pillar() if preflight else []
     given = __pillar__.get("slapos_ha")
-    answer = {"site": given.get("site") if isinstance(given, dict) else None, "problems": []}
+    answer = {"site": given.get("site") if isinstance(given, dict) else None, "problems": broken}
+    if broken:
+        return answer
     try:
         here = site()
     except (CommandExecutionError, SaltInvocationError) as error:

@@ -80,6 +80,9 @@ def test_no_pillar(lab, before):
     kept = top.read_text()
     top.write_text("#!json\n{}")
     try:
+        # As long as the minions have not noticed, each says it itself.
+        refused(lab, r"demo1 has no pillar slapos_ha\. Target the site's pillar at both", before)
+        control.salt(lab, "salt", "*", "saltutil.refresh_pillar", "wait=True")
         refused(lab, r"no minion with pillar slapos_ha answered", before)
     finally:
         top.write_text(kept)

@@ -171,3 +171,33 @@ def test_a_sealed_secret_opens_for_its_receiver_only(keys, monkeypatch):
     ) as raised:
         module.unseal(sealed)
     assert "cccc" not in str(raised.value)
+
+
+@pytest.fixture
+def asked(node, monkeypatch):
+    """What a minion remembers of the pillar, and what the master has now."""
+    monkeypatch.setattr(module, "__pillar__", {"slapos_ha": {"site": "old"}}, raising=False)
+    monkeypatch.setattr(module, "__grains__", {"id": "demo1"}, raising=False)
+    world = {"master": {"slapos_ha": {"site": "new"}}, "refreshed": 0}
+    node["pillar.items"] = lambda: world["master"]
+    node["saltutil.refresh_pillar"] = lambda: world.update(refreshed=world["refreshed"] + 1)
+    monkeypatch.setattr(
+        module, "site", lambda: (_ for _ in ()).throw(module.CommandExecutionError("not right"))
+    )
+    return world
+
+
+def test_a_preflight_judges_the_pillar_as_it_is_now(asked):
+    assert module.facts(preflight=True)["site"] == "new"
+    assert asked["refreshed"] == 1
+
+
+def test_without_a_preflight_nobody_is_asked_for_the_pillar(asked):
+    assert module.facts()["site"] == "old" and asked["refreshed"] == 0
+
+
+def test_a_pillar_that_cannot_be_compiled_is_said_without_its_text(asked):
+    asked["master"] = {"_errors": ["Rendering SLS 'site' failed: token: canary-of-the-pillar"]}
+    problems = module.facts(preflight=True)["problems"]
+    assert len(problems) == 1 and "cannot compile the pillar of demo1" in problems[0]
+    assert "canary" not in problems[0]
