@@ -1,12 +1,13 @@
-"""Which OpenSVC agent the hosts get: the one that LAB_AGENT names, or the stand-in."""
+"""Which OpenSVC agent the hosts get: the one that LAB_AGENT names, else the package of this machine's repositories, else the stand-in."""
 
 import io
 import os
 import pathlib
+import re
 import tarfile
 import tempfile
 
-from .base import REPO, LabError, run
+from .base import REPO, LabError, cache, run
 
 STANDIN = REPO / "test/lab/standin"
 UNIT = """[Unit]
@@ -26,10 +27,35 @@ WantedBy=multi-user.target
 """
 
 
+def packaged():
+    """
+    Agent 2.1's package from OpenSVC's repository, or None. Only where this machine's apt has that repository: the lab itself goes to no address
+    outside of its namespace.
+    """
+    said = run("apt-cache", "policy", "opensvc", check=False).stdout
+    candidate = re.search(r"^\s+Candidate: (\S+)$", said, re.MULTILINE)
+    if not candidate or candidate[1] == "(none)":
+        return None
+    folder = cache() / "agent"
+    folder.mkdir(parents=True, exist_ok=True)
+    found = sorted(folder.glob(f"opensvc_{candidate[1].replace(':', '%3a')}_*.deb"))
+    if not found:
+        # Not as apt's own user, who may not write there; and a repository that does not answer is no reason to have no lab.
+        done = run("apt-get", "-o", "APT::Sandbox::User=root", "download", "opensvc", cwd=folder, check=False)  # fmt: skip
+        if done.returncode:
+            print(f"lab: {done.stdout.strip().splitlines()[-1]}")
+            return None
+        found = sorted(folder.glob("opensvc_*.deb"))
+    return found[-1]
+
+
 def chosen(path=None):
-    """(kind, path) of the agent: tree, binary, package or standin."""
+    """(kind, path) of the agent: tree, binary, package or standin. LAB_AGENT=standin does not look for a package."""
     path = path or os.environ.get("LAB_AGENT")
     if not path:
+        package = packaged()
+        return ("package", package) if package else ("standin", STANDIN)
+    if path == "standin":
         return "standin", STANDIN
     path = pathlib.Path(path).resolve()
     if (path / "opensvc").is_dir():
