@@ -352,14 +352,14 @@ def replicas(path, node=None, fresh=True):
     node
         The node whose disks are meant (str); this one when left out. It is asked of DRBD here, which knows its peers' disks too.
     fresh
-        As for :py:func:`cluster_status` (bool).
+        As for :py:func:`cluster_status` (bool), of the daemon; DRBD is always asked.
 
     Returns ``{"disk#3": {"resource": "comp1", "trouble": None}}``; trouble is text when the disk is not UpToDate, not connected, being resynchronised, or
     when DRBD cannot be asked. Empty without DRBD disks, without an instance here, and without the ``drbd`` module of this formula. Raises
     CommandExecutionError when the daemon cannot be asked.
     """
     known = status(path, fresh)
-    return _replicas(known, node or _agent().here, fresh) if known else {}
+    return _replicas(known, node or _agent().here, True) if known else {}
 
 
 def _replicas(known, node, fresh):

@@ -59,10 +59,12 @@ def _reach(
         if reason:
             ret.update(result=False, comment=f"{name} is left as it is: {reason}")
             return ret
+        # What is cleared is forgotten: this comment is the last that knows it.
+        notes = [f"what failed: {found['cause']}"] if condition == "cleared" else []
         if __opts__["test"]:
-            ret.update(result=None, changes=wish, comment=f"would see to it that {sentence}")
+            comment = "; ".join([f"would see to it that {sentence}", *notes])
+            ret.update(result=None, changes=wish, comment=comment)
             return ret
-        notes = []
         if found["dead"]:
             _clear(name, found)
             for step in ("cleared", "settled"):
@@ -247,8 +249,9 @@ def placed(name, node, timeout=600, clear=False):
     clear
         Forget an earlier failure and try again (bool).
 
-    It refuses when the object or the node is frozen, when there is no provisioned instance on the node, or when that instance is not a sound standby. The
-    agent does not look at DRBD below a standby: check that it is UpToDate first (``drbd.synced``).
+    It refuses when the object or the node is frozen, when there is no provisioned instance on the node, or when that instance is not a sound standby. DRBD
+    below it is asked too (``opensvc.replicas``): its disk there has to be UpToDate and no resync may run (``drbd.synced`` waits for that), since agent 3 calls
+    any standby "stdby up", and agent 2.1 cannot stop an instance while DRBD resyncs.
     """
 
     def refuse(status):
@@ -262,6 +265,9 @@ def placed(name, node, timeout=600, clear=False):
                 f"the instance on {node} is {instance['avail']!r}, not a sound standby: "
                 f"{__utils__['opensvc_goal.why'](status, node)}"
             )
+        for rid, one in __salt__["opensvc.replicas"](name, node, fresh=False).items():
+            if one["trouble"]:
+                return f"DRBD's {one['resource']} below {rid}: {one['trouble']}"
         return _held(status)
 
     return _reach(
@@ -343,7 +349,7 @@ def thawed(name, timeout=120):
 
 def cleared(name, timeout=60):
     """
-    No instance of an object is held back by an earlier failure. It repairs nothing: find out first why it failed.
+    No instance of an object is held back by an earlier failure.
 
     .. code-block:: yaml
 
@@ -355,6 +361,8 @@ def cleared(name, timeout=60):
         The object (str).
     timeout
         Seconds (int) until it gives up.
+
+    It repairs nothing: find out first why it failed. What failed, and what the agent says of it, is in the comment, also in test mode.
     """
     return _reach(
         name,
@@ -487,7 +495,7 @@ def disabled(name, rids, timeout=120):
 def _able(name, rids, timeout, wanted):
     word = "disabled" if wanted else "enabled"
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
-    before = {}
+    before, acting = {}, False
 
     def differing():
         config = __salt__["opensvc.config_show"](name)
@@ -496,31 +504,37 @@ def _able(name, rids, timeout, wanted):
         known = __utils__["opensvc_goal.disabled"](config, rids)
         return {rid: state for rid, state in known.items() if state is not wanted}
 
+    def changed(left):
+        old = "enabled" if wanted else "disabled"
+        return {rid: {"old": old, "new": word} for rid in before if rid not in left}
+
     try:
         before = differing()
         if not before:
             ret["comment"] = f"{', '.join(rids)} of {name} {word} already"
             return ret
-        ret["changes"] = {
-            rid: {"old": "enabled" if wanted else "disabled", "new": word} for rid in before
-        }
         if __opts__["test"]:
-            ret.update(
-                result=None, comment=f"{', '.join(sorted(before))} of {name} would be {word}"
-            )
+            comment = f"{', '.join(sorted(before))} of {name} would be {word}"
+            ret.update(result=None, changes=changed([]), comment=comment)
             return ret
+        acting = True
         __salt__["opensvc.disable" if wanted else "opensvc.enable"](name, sorted(before))
         left = differing()
-        ret["changes"] = {rid: change for rid, change in ret["changes"].items() if rid not in left}
         if left:
             raise CommandExecutionError(
                 f"The agent reported no error, but {', '.join(sorted(left))} of {name} is still not {word}"
             )
         __salt__["opensvc.wait"](name, f"resources_{word}", rids=sorted(before), timeout=timeout)
+        ret["changes"] = changed([])
         ret["comment"] = f"{', '.join(sorted(before))} of {name} {word}"
     except (CommandExecutionError, SaltInvocationError) as error:
         if __opts__["test"] and not before:
             ret.update(result=None, comment=f"{error}; its resources would be {word}")
-        else:
-            ret.update(result=False, comment=str(error))
+            return ret
+        ret.update(result=False, comment=str(error))
+        if acting:
+            try:
+                ret["changes"] = changed(differing())
+            except CommandExecutionError:
+                pass
     return ret

@@ -39,7 +39,7 @@ def _failed(ret, error):
 # --- The cluster and its members ------------------------------------------------------------------------------------------------------
 
 
-def cluster_present(name, heartbeats=None, timeout=180, force=False):
+def cluster_present(name, heartbeats=None, timeout=180, force=False, config=None):
     """
     This node's cluster has a name and heartbeats, and the daemon uses them. For the first node; the others become members of it.
 
@@ -59,10 +59,17 @@ def cluster_present(name, heartbeats=None, timeout=180, force=False):
         Seconds (int) until the daemon uses it: a fresh agent needs about 25.
     force
         Rename a cluster that has services already (bool): what they have made keeps its old name, and they do not find it.
+    config
+        A dict of other sections of the cluster's configuration to dicts of keywords, such as ``cluster: {quorum: true}``.
     """
     ret = _begin(name)
     try:
-        wanted = __utils__["opensvc_agent.words"]({"cluster": {"name": name}, **(heartbeats or {})})
+        more = __utils__["opensvc_agent.words"](config or {})
+        if more.get("cluster", {}).get("name", name) != name:
+            raise SaltInvocationError(f"config: cluster.name is {name}, the state's name")
+        wanted = __utils__["opensvc_agent.words"](
+            {"cluster": {"name": name, **more.pop("cluster", {})}, **(heartbeats or {}), **more}
+        )
         strange = sorted(key for key in heartbeats or {} if not key.startswith("hb#"))
         if strange:
             raise SaltInvocationError(
@@ -143,13 +150,15 @@ def member(name, secret_sealed=None, secret_pillar=None, timeout=180):
     name
         A member of the cluster (str).
     secret_sealed
-        The cluster's secret, sealed for this minion (str from ``slapos_ha.sealed_cluster_secret``).
+        The cluster's secret (agent 2.1) or a token to join (agent 3), sealed for this minion (str from ``opensvc.sealed_join_secret``, or for agent 2.1 from
+        ``slapos_ha.sealed_cluster_secret``). A token is good for 60 seconds.
     secret_pillar
-        Or the pillar key under which the secret is (str). The secret itself is never given.
+        Or the pillar key under which it is (str). The secret itself is never given.
     timeout
         Seconds (int) until they hear each other.
 
-    It refuses when this node is in a cluster with others already.
+    It refuses when this node is in a cluster with others already. Agent 3 takes its token as an argument only: it is in this node's list of processes for
+    the ten seconds of the join.
     """
     ret = _begin(name)
     joined = False
@@ -168,7 +177,7 @@ def member(name, secret_sealed=None, secret_pillar=None, timeout=180):
         if len(members) > 1:
             ret["result"] = False
             ret["comment"] = (
-                f"This node is in cluster {known['cluster']['name']} with {', '.join(members)}. Take it out first: om daemon leave"
+                f"This node is in cluster {known['cluster']['name']} with {', '.join(members)}. Take it out first: opensvc.leave"
             )
             return ret
         if __opts__["test"]:
@@ -188,7 +197,7 @@ def member(name, secret_sealed=None, secret_pillar=None, timeout=180):
     return ret
 
 
-def heartbeat_present(name, config, timeout=180):
+def heartbeat_present(name, config, timeout=180, secret_pillar=None):
     """
     The cluster has a heartbeat, and this node's daemon runs it.
 
@@ -205,29 +214,129 @@ def heartbeat_present(name, config, timeout=180):
         A dict of its keywords; times are seconds. Other keywords that it has are left alone.
     timeout
         Seconds (int) until the daemon runs it.
+    secret_pillar
+        The pillar key under which its secret is (str), for a relay of agent 2.1.
     """
+
+    def running():
+        __salt__["opensvc.wait_member"](None, heartbeats=[name], timeout=timeout)
+
+    return _section_present("Heartbeat", "hb#", name, lambda: (config, secret_pillar), running)
+
+
+def arbitrator_present(name, address, secret_pillar=None, config=None, timeout=90):
+    """
+    The cluster has an arbitrator, whose vote decides which half of a split cluster goes on, and this node reaches it.
+
+    .. code-block:: yaml
+
+        The cluster asks demo3 when it is split:
+          opensvc.arbitrator_present:
+            - name: arbitrator#1
+            - address: demo3
+            - secret_pillar: opensvc:arbitrator_secret
+
+    name
+        The arbitrator (str), such as ``arbitrator#1``.
+    address
+        Agent 2.1: the name of a host (str) that runs an agent, too; agent 3: a host, ``host:port`` or an address for HTTP.
+    secret_pillar
+        The pillar key under which the secret of that host's agent is (str). Agent 2.1 needs it; agent 3 has none.
+    config
+        A dict of other keywords: ``timeout`` for agent 2.1, ``weight`` and ``insecure`` for agent 3.
+    timeout
+        Seconds (int) until the daemon has reached it.
+
+    Arbitrators count while ``cluster.quorum`` is true (see :py:func:`cluster_present`); before, agent 2.1 does not ask them, and nobody knows whether it could.
+    """
+    asked = []
+
+    def wanted():
+        there = (__salt__["opensvc.config_show"]("cluster") or {}).get(name, {})
+        # Which agent it is shows in what is there; without that om is asked.
+        old = "uri" not in there and ("name" in there or __salt__["opensvc.version"]()["major"] < 3)
+        if old and not secret_pillar:
+            raise SaltInvocationError(
+                "secret_pillar: agent 2.1 needs the secret of the arbitrator's agent"
+            )
+        asked.append(not old)
+        keywords = {"name" if old else "uri": address, **(config or {})}
+        return keywords, secret_pillar if old else None
+
+    def reached():
+        quorum = __salt__["opensvc.config_get"]("cluster", "cluster.quorum") or "false"
+        if not asked[0] and quorum.lower() not in ("true", "yes", "on", "1", "t", "y"):
+            return "not asked, since cluster.quorum is not true"
+        known = __salt__["opensvc.wait_arbitrator"](name, timeout=timeout)
+        return f"{known['address']} is {known['status']}"
+
+    return _section_present("Arbitrator", "arbitrator#", name, wanted, reached)
+
+
+def _section_present(word, prefix, name, settings, after):
+    """A section of the cluster's configuration: ``settings`` gives its keywords and the pillar key of its secret, ``after`` waits for the daemon."""
     ret = _begin(name)
+    wish, wanted, secret_pillar, acting = {}, {}, None, False
     try:
-        if not str(name).startswith("hb#"):
-            raise SaltInvocationError(f"{name!r} is no heartbeat's name; hb#1 is")
-        wanted = __utils__["opensvc_agent.words"]({name: config})
-        changes = _differing("cluster", wanted)
-        if not changes:
-            ret["comment"] = f"Heartbeat {name} is there already"
+        if not str(name).startswith(prefix):
+            raise SaltInvocationError(f"{name!r} is no {word.lower()}'s name; {prefix}1 is")
+        keywords, secret_pillar = settings()
+        wanted = __utils__["opensvc_agent.words"]({name: keywords})
+        wish = _differing_section(name, wanted, secret_pillar)
+        if not wish:
+            ret["comment"] = f"{word} {name} is there already"
             return ret
         if __opts__["test"]:
-            ret["changes"] = changes
-            return _would(ret, f"Heartbeat {name} would be set up")
-        __salt__["opensvc.config_set"](
-            "cluster", {key: change["new"] for key, change in changes.items()}
-        )
-        ret["changes"] = _confirmed("cluster", wanted, changes)
-        __salt__["opensvc.wait_member"](None, heartbeats=[name], timeout=timeout)
-        ret["comment"] = f"Heartbeat {name} is set up"
+            ret["changes"] = wish
+            return _would(ret, f"{word} {name} would be set up")
+        acting, secret = True, f"{name}.secret"
+        notes = __salt__["opensvc.cluster_set"](
+            {key: change["new"] for key, change in wish.items() if key != secret},
+            {secret: secret_pillar} if secret in wish else None,
+        )["warnings"]
+        left = _differing_section(name, wanted, secret_pillar)
+        ret["changes"] = {key: change for key, change in wish.items() if key not in left}
+        if left:
+            raise CommandExecutionError(
+                f"The agent reported no error, but {', '.join(sorted(left))} has not become as it was to be"
+            )
+        notes = [after(), *notes]
+        ret["comment"] = "; ".join([f"{word} {name} is set up", *filter(None, notes)])
     except (CommandExecutionError, SaltInvocationError) as error:
-        ret["changes"] = getattr(error, "done", ret["changes"])
+        if acting:
+            ret["changes"] = _changed_section(name, wanted, secret_pillar, wish)
         return _failed(ret, error)
     return ret
+
+
+def _differing_section(name, wanted, secret_pillar):
+    """The keywords that are not so. A secret is compared by its SHA-256, and not even that is shown: a short one could be guessed from it."""
+    changes = _differing("cluster", wanted)
+    if secret_pillar:
+        old = __salt__["opensvc.config_hash"]("cluster", f"{name}.secret")
+        secret = _pillar_text(secret_pillar).strip()
+        if old != hashlib.sha256(secret.encode()).hexdigest():
+            changes[f"{name}.secret"] = {
+                "old": None if old is None else "(another secret)",
+                "new": f"(the secret of pillar {secret_pillar})",
+            }
+    return changes
+
+
+def _changed_section(name, wanted, secret_pillar, wish):
+    try:
+        left = _differing_section(name, wanted, secret_pillar)
+    except CommandExecutionError:
+        return {}
+    return {key: change for key, change in wish.items() if key not in left}
+
+
+def _pillar_text(key):
+    # Not pillar.get: on Salt 3008 it answers a module with asterisks.
+    text = salt.utils.data.traverse_dict_and_list(__pillar__, key)
+    if not isinstance(text, str) or not text:
+        raise CommandExecutionError(f"pillar {key} holds no text")
+    return text
 
 
 def heartbeat_absent(name):
@@ -243,28 +352,54 @@ def heartbeat_absent(name):
     name
         The heartbeat (str).
     """
+
+    def refuse(config):
+        if sum(section.startswith("hb#") for section in config) < 2:
+            return f"{name} is the last heartbeat: without it each node would start the services by itself"
+        return None
+
+    return _section_absent("Heartbeat", "hb#", name, refuse)
+
+
+def arbitrator_absent(name):
+    """
+    The cluster does not have an arbitrator.
+
+    .. code-block:: yaml
+
+        The old arbitrator is gone:
+          opensvc.arbitrator_absent:
+            - name: arbitrator#2
+
+    name
+        The arbitrator (str).
+    """
+    return _section_absent("Arbitrator", "arbitrator#", name, lambda config: None)
+
+
+def _section_absent(word, prefix, name, refuse):
     ret = _begin(name)
     try:
+        if not str(name).startswith(prefix):
+            raise SaltInvocationError(f"{name!r} is no {word.lower()}'s name; {prefix}1 is")
         config = __salt__["opensvc.config_show"]("cluster") or {}
         if name not in config:
-            ret["comment"] = f"There is no heartbeat {name}"
+            ret["comment"] = f"There is no {word.lower()} {name}"
             return ret
-        if sum(section.startswith("hb#") for section in config) < 2:
-            ret.update(
-                result=False,
-                comment=f"{name} is the last heartbeat: without it each node would start the services by itself",
-            )
+        reason = refuse(config)
+        if reason:
+            ret.update(result=False, comment=reason)
             return ret
-        ret["changes"] = {name: {"old": config[name], "new": None}}
+        change = {name: {"old": config[name], "new": None}}
         if __opts__["test"]:
-            return _would(ret, f"Heartbeat {name} would be removed")
+            ret["changes"] = change
+            return _would(ret, f"{word} {name} would be removed")
         __salt__["opensvc.config_delete_section"]("cluster", name)
         if name in (__salt__["opensvc.config_show"]("cluster") or {}):
-            ret["changes"] = {}
             raise CommandExecutionError(f"The agent reported no error, but {name} is still there")
-        ret["comment"] = f"Heartbeat {name} is removed"
+        ret["changes"] = change
+        ret["comment"] = f"{word} {name} is removed"
     except (CommandExecutionError, SaltInvocationError) as error:
-        ret["changes"] = {}
         return _failed(ret, error)
     return ret
 
@@ -272,7 +407,7 @@ def heartbeat_absent(name):
 # --- Objects ------------------------------------------------------------------------------------------------------------------------------
 
 
-def object_present(name, config=None, enforce="partial"):
+def object_present(name, config=None, enforce="partial", source=None, template=None, context=None):
     """
     An object exists and its configuration has the given keywords. Nothing of it is made or started by it.
 
@@ -288,17 +423,35 @@ def object_present(name, config=None, enforce="partial"):
     name
         The object (str), ``namespace/kind/name``.
     config
-        A dict of sections to dicts of keywords; references in braces are the agent's. Without it the object only has to exist.
+        A dict of sections to dicts of keywords; references in braces are the agent's. Without it the object only has to exist. Keys of cfg and sec objects
+        are not given here (:py:func:`key_present`).
     enforce
         ``partial`` (str) leaves keywords that are not given as they are, ``full`` removes them, except the object's id and its keys. A section of a resource that
         is up or provisioned is never removed.
+    source
+        In place of ``config``, a file (str) of the file server (``salt://…``) or of this node in the agent's own notation, as ``om PATH print config`` prints
+        it. An ``id`` in it is not taken over.
+    template
+        ``jinja`` (str) renders ``source`` first. The agent's own braces are single ones.
+    context
+        A dict of variables for the template.
+
+    Keywords that are not given are in the comment. The configuration is compared keyword by keyword with what the agent has.
     """
     ret = _begin(name)
-    acting = False
+    wanted, acting = {}, False
     try:
         if enforce not in ("partial", "full"):
             raise SaltInvocationError(f"enforce is partial or full, not {enforce!r}")
+        if config and source:
+            raise SaltInvocationError("give config or source, one of them")
+        if source:
+            config = _config_of(source, template, context)
         wanted = __utils__["opensvc_agent.words"](config or {})
+        if "data" in wanted:
+            raise SaltInvocationError(
+                "config: section data holds keys, which om and its logs would show; state opensvc.key_present sets them"
+            )
         current = __salt__["opensvc.config_show"](name)
         changes = __utils__["opensvc_agent.difference"](current, wanted)
         extra = __utils__["opensvc_agent.surplus"](current, wanted) if config else []
@@ -335,6 +488,17 @@ def object_present(name, config=None, enforce="partial"):
             ret["changes"] = _done(name, wanted, changes) if acting else {}
         return _failed(ret, error)
     return ret
+
+
+def _config_of(source, template, context):
+    path = _content(source, None, template, context)
+    try:
+        return __salt__["opensvc.config_read"](path)
+    except CommandExecutionError as error:
+        raise CommandExecutionError(str(error).replace(path, source)) from None
+    finally:
+        if path != source:
+            os.unlink(path)
 
 
 def _at(config, keyword):
@@ -402,6 +566,8 @@ def _confirmed_object(name, wanted, changes):
     done = _done(name, wanted, changes)
     left = {key: change for key, change in changes.items() if key not in done}
     if left:
+        if "object" in changes:
+            left = _differing(name, wanted)
         raise _Partial(
             f"The agent reported no error, but {name} has not become as it was to be: {', '.join(sorted(left))}",
             done,
@@ -502,10 +668,13 @@ def key_present(
     try:
         if sum(value is not None for value in (source, contents, contents_pillar)) != 1:
             raise SaltInvocationError("give source, contents or contents_pillar, one of them")
-        path = _content(source, contents, contents_pillar, template, context)
+        path = None if contents_pillar else _content(source, contents, template, context)
         try:
-            with salt.utils.files.fopen(path, "rb") as stream:
-                wanted = hashlib.sha256(stream.read()).hexdigest()
+            if path:
+                with salt.utils.files.fopen(path, "rb") as stream:
+                    wanted = hashlib.sha256(stream.read()).hexdigest()
+            else:
+                wanted = hashlib.sha256(_pillar_text(contents_pillar).encode()).hexdigest()
             if __salt__["opensvc.keys"](name) is None:
                 ret["result"] = None if __opts__["test"] else False
                 ret["comment"] = f"There is no object {name} to hold {key}"
@@ -518,9 +687,11 @@ def key_present(
             if __opts__["test"]:
                 ret["changes"] = change
                 return _would(ret, f"Key {key} of {name} would be set")
-            notes = __salt__["opensvc.key_set"](name, key, path)["warnings"]
+            notes = __salt__["opensvc.key_set"](
+                name, key, source=path, contents_pillar=contents_pillar
+            )["warnings"]
         finally:
-            if path != source:
+            if path and path != source:
                 os.unlink(path)
         if __salt__["opensvc.key_hash"](name, key) != wanted:
             raise CommandExecutionError(
@@ -533,17 +704,12 @@ def key_present(
     return ret
 
 
-def _content(source, contents, contents_pillar, template, context):
+def _content(source, contents, template, context):
     """The content as a file of this node, mode 0600."""
     if source is not None and source.startswith("/") and not template:
         if not os.path.isfile(source):
             raise CommandExecutionError(f"{source} is no file on this node")
         return source
-    if contents_pillar is not None:
-        # Not pillar.get: on Salt 3008 it answers a module with asterisks.
-        contents = salt.utils.data.traverse_dict_and_list(__pillar__, contents_pillar)
-        if not isinstance(contents, str) or not contents:
-            raise CommandExecutionError(f"pillar {contents_pillar} holds no text")
     handle, path = tempfile.mkstemp(prefix="opensvc.", dir=__opts__.get("cachedir"))
     os.close(handle)
     done = False

@@ -51,7 +51,8 @@ class _Agent:
             output_loglevel="quiet",  # an answer may hold a secret
             rstrip=False,
             timeout=timeout,
-            **({} if stdin is None else {"stdin": stdin}),
+            # Without the second Salt makes newlines of each backslash with an n, which scripts are full of.
+            **({} if stdin is None else {"stdin": stdin, "stdin_raw_newlines": True}),
             env={"LANG": "C", "LC_ALL": "C.UTF-8"},
         )
         if answer["retcode"] and " : Timed out after " in answer["stdout"]:
@@ -164,10 +165,15 @@ class _Agent:
         """Replace a configuration file, for what must not be on a command line; the daemons see it and bring it to the other nodes."""
         name = self._utils["opensvc_agent.config_file"](self.etc, path)
         self.forget()
-        with salt.utils.files.set_umask(0o077):
-            with salt.utils.atomicfile.atomic_open(name, "wb") as stream:
-                stream.write(text.encode())
-            os.chmod(name, stat.S_IRUSR | stat.S_IWUSR)
+        try:
+            with salt.utils.files.set_umask(0o077):
+                with salt.utils.atomicfile.atomic_open(name, "wb") as stream:
+                    stream.write(text.encode())
+                os.chmod(name, stat.S_IRUSR | stat.S_IWUSR)
+        except OSError as error:
+            raise CommandExecutionError(
+                f"OpenSVC: {name} cannot be written: {error.strerror}"
+            ) from None
 
     def config(self, path):
         """The configuration of an object, secrets included, or None when this node has no such object."""

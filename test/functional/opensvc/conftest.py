@@ -10,12 +10,18 @@ import types
 import pytest
 from support import ROOT
 
-from .opensvc_world import CANARY, DRBDSETUP, OM, PATH, drbd_says
+from .opensvc_world import CANARY, DRBDSETUP, OM, PATH, SCRIPT, TOKEN, drbd_says
 
 
 @pytest.fixture(scope="module")
 def loaders(make_loaders):
-    made = make_loaders(pillar={"opensvc": {"cluster_secret": CANARY}, "token": CANARY})
+    made = make_loaders(
+        pillar={
+            "opensvc": {"cluster_secret": CANARY, "join_token": TOKEN},
+            "token": CANARY,
+            "script": SCRIPT,
+        }
+    )
     world = pathlib.Path(made.opts["root_dir"]) / "world"
     (world / "etc").mkdir(parents=True)
     made.opts.update(
@@ -34,7 +40,7 @@ def world(loaders, monkeypatch):
     base = pathlib.Path(loaders.opts["opensvc.om"]).parent
     for folder in ("svc", "cfg"):
         (base / "etc/namespaces/slapos" / folder).mkdir(parents=True, exist_ok=True)
-    for left in [*base.glob("etc/**/*.conf"), *base.glob("calls")]:
+    for left in [*base.glob("etc/**/*.conf"), *base.glob("calls"), *base.glob("stdin")]:
         left.unlink()
     om = base / "om"
     om.write_text(textwrap.dedent(OM.format(python=sys.executable, world=str(base))))
@@ -83,7 +89,13 @@ def world(loaders, monkeypatch):
         return [
             call
             for call in calls()
-            if call[:2] not in (["node", "--version"], ["daemon", "status"])
+            if call[:2]
+            not in (
+                ["node", "--version"],
+                ["--version"],
+                ["daemon", "status"],
+                ["cluster", "status"],
+            )
         ]
 
     says("nothing of the kind")
@@ -95,6 +107,7 @@ def world(loaders, monkeypatch):
         )
     )
     return types.SimpleNamespace(
+        drbd=lambda **states: (base / "drbd").write_text(drbd_says(**states)),
         base=base,
         etc=base / "etc",
         status=status,
@@ -105,6 +118,18 @@ def world(loaders, monkeypatch):
         acts=acts,
         forget=forget,
     )
+
+
+@pytest.fixture
+def third(world, loaders):
+    """The same two nodes with agent 3: its configuration file is the same, its answers and its command line are not."""
+    fixtures = ROOT / "test/fixtures/opensvc-3"
+    world.says("node", "--version", err="Error: unknown flag: --version\n", code=1)
+    world.says("--version", out="om version v3.0.0-rc21\n")
+    world.says("cluster", "status", out="the status")
+    world.status = json.loads((fixtures / "mon.json.out").read_text())
+    world.is_now(world.status)
+    return world
 
 
 @pytest.fixture

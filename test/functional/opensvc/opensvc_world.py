@@ -5,6 +5,9 @@ import copy
 PATH = "slapos/svc/comp1"
 # A secret of the minion's pillar, to be looked for where it must not be.
 CANARY = "canary0123456789"
+# A token of agent 3, and a script with what Salt would make newlines of.
+TOKEN = f"eyJhbGciOiJSUzI1NiJ9.c2VjcmV0.{CANARY}"
+SCRIPT = "#!/bin/sh\nprintf 'a\\nb\\n'\n"
 
 # Answers come from answers.json: [arguments' beginning, stdout, stderr, code, what becomes of the world, only once]. What becomes of the world: files of
 # the configuration folder by name (null removes one), and "status", the daemon's next answers.
@@ -13,6 +16,8 @@ OM = """\
 import json, pathlib, sys
 world = pathlib.Path({world!r})
 args = sys.argv[1:]
+if "/dev/stdin" in args:
+    (world / "stdin").write_bytes(sys.stdin.buffer.read())
 with (world / "calls").open("a") as book:
     book.write(json.dumps(args) + "\\n")
 answers = json.loads((world / "answers.json").read_text())
@@ -85,4 +90,19 @@ def like(document, **changes):
                     instance["monitor"][name] = value
                 else:
                     instance[name] = value
+    return changed
+
+
+def like_3(document, **changes):
+    """The same for agent 3's answer: ``demo1={"avail": …, "state": …}`` for an instance, ``object={…}`` for the aggregate."""
+    changed = copy.deepcopy(document)
+    cluster = changed["cluster"]
+    for key, values in changes.items():
+        if key == "object":
+            cluster["object"][PATH].update(values)
+            continue
+        instance = cluster["node"][key]["instance"][PATH]
+        for name, value in values.items():
+            kind = "monitor" if name in ("state", "global_expect", "local_expect") else "status"
+            instance[kind][name] = value
     return changed

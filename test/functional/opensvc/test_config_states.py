@@ -9,7 +9,7 @@ import stat
 
 import pytest
 
-from .opensvc_world import CANARY, PATH, like
+from .opensvc_world import CANARY, PATH, SCRIPT, like
 
 CFG = "slapos/cfg/comp1"
 CFG_FILE = "namespaces/slapos/cfg/comp1.conf"
@@ -100,6 +100,37 @@ def test_a_cluster_with_services_is_not_renamed_by_accident(states, world, test)
 def test_a_heartbeat_needs_a_name(states, world):
     ret = states.opensvc.cluster_present("slapos", heartbeats={"beat": {"type": "unicast"}})
     assert (ret.result, world.calls()) == (False, [])
+    for state in ("heartbeat_present", "heartbeat_absent"):
+        more = {"config": {"type": "unicast"}} if state == "heartbeat_present" else {}
+        ret = states[f"opensvc.{state}"]("beat", **more)
+        assert (ret.result, ret.changes, world.calls()) == (False, {}, [])
+
+
+def test_a_cluster_gets_other_settings(states, world):
+    (world.etc / "cluster.conf").write_text(SET_UP)
+    quorum = SET_UP.replace("name = slapos", "name = slapos\nquorum = true")
+    world.says("cluster", "set", then={"cluster.conf": quorum})
+    config = {"cluster": {"quorum": True}}
+    ret = states.opensvc.cluster_present("slapos", heartbeats=HEARTBEATS, config=config, timeout=0)
+    assert ret.result is True, ret.comment
+    assert ret.changes == {"cluster.quorum": {"old": None, "new": "true"}}
+    assert world.acts() == [["cluster", "set", "--kw", "cluster.quorum=true"]]
+    world.forget()
+    ret = states.opensvc.cluster_present("slapos", heartbeats=HEARTBEATS, config=config, timeout=0)
+    assert (ret.result, ret.changes, world.acts()) == (True, {}, [])
+    for wrong in ({"cluster": {"name": "other"}}, {"cluster": {"secret": CANARY}}, {"cluster": 1}):
+        ret = states.opensvc.cluster_present("slapos", config=wrong)
+        assert (ret.result, ret.changes, world.acts()) == (False, {}, [])
+        assert CANARY not in ret.comment
+
+
+def test_a_cluster_that_the_agent_does_not_set_up_is_told(states, world):
+    (world.etc / "cluster.conf").write_text(NEW)
+    world.is_now(alone(world.status, "default"))
+    world.says("cluster", "set", err="E the reason\n", code=1)
+    ret = states.opensvc.cluster_present("slapos", heartbeats=HEARTBEATS, timeout=0)
+    assert (ret.result, ret.changes) == (False, {})
+    assert "the reason" in ret.comment
 
 
 @pytest.mark.parametrize("test", [True, False])
@@ -135,6 +166,188 @@ def test_a_heartbeat_is_removed_but_never_the_last(states, world, test):
     assert (ret.result, ret.changes) == (False, {})
     assert "last heartbeat" in ret.comment
     assert world.calls() == []
+
+
+@pytest.mark.parametrize(
+    "code, after, changes, error",
+    [
+        (1, "", {}, "the reason"),
+        (0, "", {}, "hb#2.port, hb#2.type has not become"),
+        (0, "type = unicast\n", {"hb#2.type"}, "hb#2.port has not become"),
+        (1, "type = unicast\n", {"hb#2.type"}, "the reason"),
+        (
+            0,
+            "type = unicast\nport = 10001\n",
+            {"hb#2.type", "hb#2.port"},
+            "heartbeat hb#2 is not there",
+        ),
+    ],
+)
+def test_a_heartbeat_that_does_not_come_is_told_as_far_as_it_went(
+    states, world, code, after, changes, error
+):
+    (world.etc / "cluster.conf").write_text(SET_UP)
+    world.says(
+        *("cluster", "set"),
+        err="E the reason\n" if code else "",
+        code=code,
+        then={"cluster.conf": f"{SET_UP}\n[hb#2]\n{after}"},
+    )
+    config = {"type": "unicast", "port": 10001}
+    ret = states.opensvc.heartbeat_present("hb#2", config=config, timeout=0)
+    assert ret.result is False
+    assert set(ret.changes) == set(changes)
+    assert error in ret.comment
+
+
+@pytest.mark.parametrize("code, error", [(1, "the reason"), (0, "hb#2 is still there")])
+def test_a_heartbeat_that_stays_is_told(states, world, code, error):
+    (world.etc / "cluster.conf").write_text(SET_UP + "\n[hb#2]\ntype = unicast\n")
+    world.says("cluster", "delete", err="E the reason\n" if code else "", code=code)
+    ret = states.opensvc.heartbeat_absent("hb#2")
+    assert (ret.result, ret.changes) == (False, {})
+    assert error in ret.comment
+
+
+# --- Arbitrators ------------------------------------------------------------------------------------------------------------------------
+
+
+ARBITRATOR = {"address": "demo3", "secret_pillar": "opensvc:cluster_secret"}
+QUORUM = SET_UP.replace("name = slapos", "name = slapos\nquorum = true")
+NAMED = "\n[arbitrator#1]\nname = demo3\ntimeout = 7\n"
+ASKED = {
+    "arbitrator#1.name": {"old": None, "new": "demo3"},
+    "arbitrator#1.timeout": {"old": None, "new": "7"},
+    "arbitrator#1.secret": {"old": None, "new": "(the secret of pillar opensvc:cluster_secret)"},
+}
+
+
+def votes(status, word):
+    """demo1's daemon asks the arbitrator."""
+    one = {"arbitrator#1": {"name": "demo3", "status": word}}
+    return like(status, node={"demo1": {"arbitrators": one}})
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_an_arbitrator_is_asked_for_its_vote(states, world, test, caplog):
+    (world.etc / "cluster.conf").write_text(QUORUM)
+    after = {"cluster.conf": QUORUM + NAMED, "status": votes(world.status, "up")}
+    world.says("cluster", "set", then=after)
+    ask = {**ARBITRATOR, "config": {"timeout": 7}, "timeout": 0}
+    with caplog.at_level("DEBUG"):
+        ret = states.opensvc.arbitrator_present("arbitrator#1", test=test, **ask)
+    assert ret.result is (None if test else True), ret.comment
+    assert ret.changes == ASKED
+    told = ["cluster", "set", "--kw", "arbitrator#1.name=demo3", "--kw", "arbitrator#1.timeout=7"]
+    assert world.acts() == ([] if test else [told])
+    assert CANARY not in json.dumps(ret.raw) + caplog.text + json.dumps(world.calls())
+    if test:
+        assert (world.etc / "cluster.conf").read_text() == QUORUM
+        return
+    assert "demo3 is up" in ret.comment
+    assert f"secret = {CANARY}\n" in (world.etc / "cluster.conf").read_text()
+    assert stat.S_IMODE((world.etc / "cluster.conf").stat().st_mode) == 0o600
+    world.forget()
+    ret = states.opensvc.arbitrator_present("arbitrator#1", **ask)
+    assert (ret.result, ret.changes, world.calls()) == (True, {}, [])
+
+
+def test_another_secret_is_written_and_not_shown(states, world):
+    (world.etc / "cluster.conf").write_text(f"{QUORUM}{NAMED}secret = old0123456789\n")
+    world.is_now(votes(world.status, "up"))
+    ret = states.opensvc.arbitrator_present("arbitrator#1", timeout=0, **ARBITRATOR)
+    assert ret.result is True, ret.comment
+    assert ret.changes == {
+        "arbitrator#1.secret": {
+            "old": "(another secret)",
+            "new": "(the secret of pillar opensvc:cluster_secret)",
+        }
+    }
+    assert world.acts() == []
+    text = (world.etc / "cluster.conf").read_text()
+    assert f"secret = {CANARY}" in text
+    assert "old0123456789" not in text + json.dumps(ret.raw)
+
+
+def test_without_a_quorum_nobody_asks_the_arbitrator(states, world):
+    (world.etc / "cluster.conf").write_text(SET_UP)
+    world.says("cluster", "set", then={"cluster.conf": SET_UP + "\n[arbitrator#1]\nname = demo3\n"})
+    ret = states.opensvc.arbitrator_present("arbitrator#1", timeout=0, **ARBITRATOR)
+    assert ret.result is True, ret.comment
+    assert "not asked, since cluster.quorum is not true" in ret.comment
+    assert world.calls("daemon", "status") == []
+
+
+@pytest.mark.parametrize(
+    "code, after, status, changes, error",
+    [
+        (1, "", None, set(), "the reason"),
+        (0, "", None, {"arbitrator#1.secret"}, "arbitrator#1.name has not become"),
+        (
+            0,
+            "name = demo3\n",
+            "down",
+            {"arbitrator#1.name", "arbitrator#1.secret"},
+            "does not reach arbitrator#1 after 0 s: demo3 is down",
+        ),
+        (
+            0,
+            "name = demo3\n",
+            None,
+            {"arbitrator#1.name", "arbitrator#1.secret"},
+            "the daemon asks none",
+        ),
+    ],
+)
+def test_an_arbitrator_that_has_no_vote_is_told(states, world, code, after, status, changes, error):
+    (world.etc / "cluster.conf").write_text(QUORUM)
+    then = {"cluster.conf": f"{QUORUM}\n[arbitrator#1]\n{after}"}
+    if status:
+        then["status"] = votes(world.status, status)
+    world.says("cluster", "set", err="E the reason\n" if code else "", code=code, then=then)
+    ret = states.opensvc.arbitrator_present("arbitrator#1", timeout=0, **ARBITRATOR)
+    assert ret.result is False
+    assert set(ret.changes) == changes
+    assert error in ret.comment
+    assert CANARY not in json.dumps(ret.raw)
+
+
+@pytest.mark.parametrize(
+    "name, kwargs, error",
+    [
+        ("demo3", ARBITRATOR, "arbitrator#1 is"),
+        ("arbitrator#1", {"address": "demo3"}, "agent 2.1 needs the secret"),
+        (
+            "arbitrator#1",
+            {**ARBITRATOR, "secret_pillar": "no:such"},
+            "pillar no:such holds no text",
+        ),
+        ("arbitrator#1", {**ARBITRATOR, "config": {"secret": CANARY}}, "is a secret"),
+    ],
+)
+@pytest.mark.parametrize("test", [True, False])
+def test_an_arbitrator_that_cannot_be_asked_is_not_set_up(states, world, name, kwargs, error, test):
+    (world.etc / "cluster.conf").write_text(QUORUM)
+    ret = states.opensvc.arbitrator_present(name, test=test, **kwargs)
+    assert (ret.result, ret.changes, world.acts()) == (False, {}, [])
+    assert error in ret.comment
+    assert CANARY not in ret.comment
+    assert (world.etc / "cluster.conf").read_text() == QUORUM
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_an_arbitrator_is_removed(states, world, test):
+    (world.etc / "cluster.conf").write_text(f"{QUORUM}{NAMED}secret = {CANARY}\n")
+    world.says("cluster", "delete", "--rid", "arbitrator#1", then={"cluster.conf": QUORUM})
+    ret = states.opensvc.arbitrator_absent("arbitrator#1", test=test)
+    assert ret.result is (None if test else True), ret.comment
+    assert ret.changes["arbitrator#1"]["new"] is None
+    assert CANARY not in json.dumps(ret.raw)
+    assert len(world.acts()) == (0 if test else 1)
+    if not test:
+        world.forget()
+        ret = states.opensvc.arbitrator_absent("arbitrator#1")
+        assert (ret.result, ret.changes, world.calls()) == (True, {}, [])
 
 
 # --- Members ----------------------------------------------------------------------------------------------------------------------------
@@ -202,7 +415,7 @@ def test_a_member_that_is_not_heard_is_not_joined_again(states, world):
 def test_a_member_of_another_cluster_is_left_there(states, world, test):
     ret = states.opensvc.member("demo9", secret_pillar="opensvc:cluster_secret", test=test)
     assert (ret.result, ret.changes, world.acts()) == (False, {}, [])
-    assert "om daemon leave" in ret.comment
+    assert "opensvc.leave" in ret.comment
 
 
 @pytest.mark.parametrize("test", [True, False])
@@ -311,9 +524,113 @@ def test_full_does_not_forget_a_resource_that_holds_something(states, world):
     assert "fs#0 of slapos/svc/comp1 is up on demo1" in ret.comment
 
 
+def test_a_section_that_the_agent_keeps_is_told_beside_what_was_set(states, world):
+    text = "[DEFAULT]\nid = 7\nnodes = *\n\n[task#old]\ntype = host\n"
+    (world.etc / SERVICE).write_text(text)
+    world.says(PATH, "set", then={SERVICE: text.replace("nodes = *", "nodes = demo1")})
+    world.says(PATH, "delete", err="E the reason\n", code=1)
+    config = {"DEFAULT": {"nodes": "demo1"}}
+    ret = states.opensvc.object_present(PATH, config=config, enforce="full")
+    assert ret.result is False
+    assert ret.changes == {"DEFAULT.nodes": {"old": "*", "new": "demo1"}}
+    assert "the reason" in ret.comment
+
+
+@pytest.mark.parametrize(
+    "code, then, error",
+    [
+        (1, None, "creating slapos/svc/comp1 failed: the reason"),
+        (0, None, "returned no error, and there is no"),
+        (0, "[DEFAULT]\nid = 1\n", "DEFAULT.nodes"),
+    ],
+)
+def test_an_object_that_is_not_made_as_it_was_to_be_is_told(states, world, code, then, error):
+    (world.etc / SERVICE).unlink()
+    world.is_now(without(world.status, PATH))
+    then = {SERVICE: then} if then else None
+    world.says(PATH, "create", err="E the reason\n" if code else "", code=code, then=then)
+    ret = states.opensvc.object_present(PATH, config={"DEFAULT": {"nodes": "*"}})
+    assert ret.result is False
+    assert ret.changes == ({"object": {"old": None, "new": PATH}} if then else {})
+    assert error in ret.comment
+
+
+# --- Objects from files -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def printed(world, root):
+    """What om print config says, on the file server's side: the identity of another object, and continued lines."""
+    text = (root / "test/fixtures/opensvc-2.1/print_config.out").read_text()
+    assert "id = " in text
+    name = world.base / "comp1.conf"
+    name.write_text(text)
+    return name
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_an_object_is_created_from_a_file(states, world, printed, test):
+    (world.etc / SERVICE).unlink()
+    world.is_now(without(world.status, PATH))
+    world.says(PATH, "create", then={"config from the arguments": SERVICE})
+    ret = states.opensvc.object_present(PATH, source=str(printed), test=test)
+    assert ret.result is (None if test else True), ret.comment
+    assert ret.changes["object"] == {"old": None, "new": PATH}
+    assert (world.etc / SERVICE).exists() is not test
+    if not test:
+        assert "id = " not in (world.etc / SERVICE).read_text()
+        (world.etc / SERVICE).write_text(printed.read_text().replace("id = ", "id = 9"))
+        world.forget()
+        for enforce in ("partial", "full"):
+            ret = states.opensvc.object_present(PATH, source=str(printed), enforce=enforce)
+            assert (ret.result, ret.changes, world.calls()) == (True, {}, [])
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_only_what_differs_from_a_template_is_set(states, world, test, loaders):
+    text = "[DEFAULT]\norchestrate = {{ how }}\n\n[fs#0]\nmnt = /data/{fqdn}\n"
+    (world.base / "comp1.jinja").write_text(text)
+    before = (world.etc / SERVICE).read_text()
+    after = before.replace("mnt = /srv/{fqdn}", "mnt = /data/{fqdn}")
+    world.says(PATH, "set", then={SERVICE: after})
+    ret = states.opensvc.object_present(
+        PATH,
+        source=f"file://{world.base}/comp1.jinja",
+        template="jinja",
+        context={"how": "ha"},
+        test=test,
+    )
+    assert ret.result is (None if test else True), ret.comment
+    assert ret.changes == {"fs#0.mnt": {"old": "/srv/{fqdn}", "new": "/data/{fqdn}"}}
+    assert world.acts() == ([] if test else [[PATH, "set", "--kw", "fs#0.mnt=/data/{fqdn}"]])
+    assert list(pathlib.Path(loaders.opts["cachedir"]).glob("opensvc.*")) == []
+
+
+@pytest.mark.parametrize(
+    "text, error",
+    [
+        (None, "is no file on this node"),
+        ("no section = 1\n", "comp1.bad: the agent's configuration cannot be read"),
+        ("[cluster]\nsecret = canary0123456789\n", "is a secret"),
+        ("[data]\nkey = literal:x\n", "key_present"),
+    ],
+)
+def test_a_file_that_is_no_configuration_changes_nothing(states, world, text, error):
+    name = world.base / "comp1.bad"
+    name.unlink(missing_ok=True)
+    if text is not None:
+        name.write_text(text)
+    ret = states.opensvc.object_present(PATH, source=str(name))
+    assert (ret.result, ret.changes, world.calls()) == (False, {}, [])
+    assert error in ret.comment
+    assert CANARY not in ret.comment
+
+
 @pytest.mark.parametrize(
     "kwargs",
     [
+        {"config": {"data": {"key": "literal:x"}}},
+        {"config": {"DEFAULT": {"nodes": "*"}}, "source": "/etc/hostname"},
         {"config": {"DEFAULT": {"x y": 1}}},
         {"config": {"cluster": {"secret": CANARY}}},
         {"enforce": "most"},
@@ -350,6 +667,32 @@ def test_an_object_is_removed(states, world, test, path, verb, name):
         world.forget()
         ret = states.opensvc.object_absent(path)
         assert (ret.result, ret.changes, world.calls()) == (True, {}, [])
+
+
+def without(status, path):
+    gone = copy.deepcopy(status)
+    for known in gone["monitor"]["nodes"].values():
+        known["services"]["config"].pop(path)
+        known["services"]["status"].pop(path)
+    gone["monitor"]["services"].pop(path)
+    return gone
+
+
+@pytest.mark.parametrize(
+    "code, then, error",
+    [
+        (1, None, "the reason"),
+        (0, None, "is not gone after 0 s"),
+        (0, "status", "is gone from the daemons and its file is still there"),
+    ],
+)
+def test_an_object_that_stays_is_told(states, world, code, then, error):
+    (world.etc / CFG_FILE).write_text("[DEFAULT]\nid = 1\n")
+    then = {"status": without(world.status, CFG)} if then else None
+    world.says(CFG, "delete", err="E the reason\n" if code else "", code=code, then=then)
+    ret = states.opensvc.object_absent(CFG, timeout=0)
+    assert (ret.result, ret.changes) == (False, {})
+    assert error in ret.comment
 
 
 def test_a_removal_that_gets_stuck_is_told(states, world):
@@ -438,6 +781,38 @@ def test_a_secret_key_shows_in_nothing(states, world, caplog):
         ret = states.opensvc.key_present(CFG, key="token", contents_pillar="token")
     assert ret.result is True, ret.comment
     assert CANARY not in json.dumps(ret.raw) + caplog.text + json.dumps(world.calls())
+    assert (world.base / "stdin").read_text() == CANARY
+
+
+def test_a_key_of_the_pillar_arrives_letter_by_letter(states, world):
+    """Salt makes newlines of a backslash with an n in what it gives to a process, unless it is told not to."""
+    (world.etc / CFG_FILE).write_text(cfg())
+    world.says(CFG, "add", then={CFG_FILE: cfg(script=coded(SCRIPT))})
+    ret = states.opensvc.key_present(CFG, key="script", contents_pillar="script")
+    assert ret.result is True, ret.comment
+    assert (world.base / "stdin").read_text() == SCRIPT
+    world.forget()
+    ret = states.opensvc.key_present(CFG, key="script", contents_pillar="script")
+    assert (ret.result, ret.changes, world.calls()) == (True, {}, [])
+
+
+@pytest.mark.parametrize(
+    "code, error", [(1, "the reason"), (0, "key old of slapos/cfg/comp1 is still")]
+)
+def test_a_key_that_stays_is_told(states, world, code, error):
+    (world.etc / CFG_FILE).write_text(cfg(old="literal:x"))
+    world.says(CFG, "remove", err="E the reason\n" if code else "", code=code)
+    ret = states.opensvc.key_absent(CFG, key="old")
+    assert (ret.result, ret.changes) == (False, {})
+    assert error in ret.comment
+
+
+def test_a_key_that_the_agent_refuses_is_told(states, world):
+    (world.etc / CFG_FILE).write_text(cfg())
+    world.says(CFG, "add", err="E the reason\n", code=1)
+    ret = states.opensvc.key_present(CFG, key="token", contents_pillar="token")
+    assert (ret.result, ret.changes) == (False, {})
+    assert "the reason" in ret.comment
 
 
 def test_a_key_that_did_not_arrive_is_an_error(states, world):

@@ -134,6 +134,58 @@ def test_a_command_that_returns_0_is_no_proof(states, world, goal):
     assert "after 0 s" in ret.comment
 
 
+HALF = {
+    "provisioned some": (
+        {"resource": {"demo1 disk#0": {"provisioned": {"state": True}}}},
+        {
+            "provisioned": {
+                "old": {"disk#0": False, "disk#1": False},
+                "new": {"disk#0": True, "disk#1": False},
+            }
+        },
+    ),
+    "frozen": (
+        {"demo1": {"frozen": 1795427886.0}, "object": {"frozen": "mixed"}},
+        {"frozen": {"old": "thawed", "new": "mixed"}},
+    ),
+    "thawed": (
+        {"demo1": {"frozen": 0}, "object": {"frozen": "mixed"}},
+        {"frozen": {"old": "frozen", "new": "mixed"}},
+    ),
+    "stopped": (
+        {"demo1": {"avail": "warn"}, "object": {"avail": "warn"}},
+        {"avail": {"old": "up", "new": "warn"}},
+    ),
+    "started": (
+        {"demo1": {"avail": "warn"}, "object": {"avail": "warn"}},
+        {"avail": {"old": "down", "new": "warn"}},
+    ),
+    "placed": (
+        {"demo1": {"avail": "stdby up"}, "object": {"avail": "down"}},
+        {"node": {"old": "demo1", "new": None}},
+    ),
+}
+
+
+@pytest.mark.parametrize("goal", sorted(HALF), indirect=True)
+def test_what_was_done_of_it_is_told(states, world, goal, request):
+    """The agent got half of the way, whether it said so with its code or not."""
+    state, kwargs = goal
+    half, changes = HALF[request.node.callspec.params["goal"]]
+    for code in (0, 1):
+        world.is_now(world.before)
+        world.says(
+            *world.told,
+            err="E no further\n" if code else "",
+            code=code,
+            then={"status": like(world.before, **half)},
+        )
+        ret = states[f"opensvc.{state}"](PATH, timeout=0, **kwargs)
+        assert ret.result is False
+        assert ret.changes == changes
+        assert ("no further" if code else "after 0 s") in ret.comment
+
+
 def test_a_refusal_of_the_agent_is_told(states, world, goal):
     state, kwargs = goal
     world.is_now(world.before)
@@ -192,6 +244,29 @@ def test_a_move_that_would_not_end_well_is_not_begun(states, world, change, reas
     assert ret.result is False
     assert re.search(reason, ret.comment), ret.comment
     assert (ret.changes, world.acts()) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    "drbd, reason",
+    [
+        ({"peer": "Inconsistent"}, "the disk of demo2 is Inconsistent, not UpToDate"),
+        ({"peer": "Outdated"}, "the disk of demo2 is Outdated, not UpToDate"),
+        ({"replication": "SyncSource"}, "it is SyncSource with demo2"),
+        (None, "demo1 has no such resource"),
+    ],
+)
+@pytest.mark.parametrize("test", [True, False])
+def test_a_move_onto_a_disk_that_is_no_copy_is_not_begun(states, world, drbd, reason, test):
+    """The agent calls the standby "stdby up" all the same."""
+    if drbd:
+        world.drbd(**drbd)
+    else:
+        (world.base / "drbd").write_text("")
+    ret = states.opensvc.placed(PATH, node="demo2", timeout=5, test=test)
+    assert (ret.result, ret.changes, world.acts()) == (False, {}, [])
+    assert f"DRBD's comp1.slapos.svc.slapos below disk#3: {reason}" in ret.comment
+    # Where it is, it stays, whatever DRBD says.
+    assert states.opensvc.placed(PATH, node="demo1", test=test).result is True
 
 
 def test_a_move_to_a_node_without_an_instance_is_not_begun(states, world):
@@ -282,15 +357,49 @@ def test_a_frozen_node_keeps_its_objects_frozen(states, world):
 
 @pytest.mark.parametrize("test", [True, False])
 def test_cleared(states, world, test):
-    world.is_now(like(world.status, demo2={"state": "start failed"}))
+    why = {"demo2 fs#0": {"status": "warn", "log": ["err: no"]}}
+    world.is_now(like(world.status, demo2={"state": "start failed"}, resource=why))
     world.says(PATH, "clear", then={"status": world.status})
     ret = states.opensvc.cleared(PATH, timeout=30, test=test)
     assert ret.result is (None if test else True)
     assert ret.changes["state"]["old"] == {"demo1": "idle", "demo2": "start failed"}
     assert len(world.acts()) == (0 if test else 1)
+    assert "what failed: the instance on demo2 is 'start failed'; demo2 fs#0 is warn: err: no" in (
+        ret.comment
+    )
     world.is_now(world.status)
     ret = states.opensvc.cleared(PATH, test=test)
     assert (ret.result, ret.changes) == (True, {})
+
+
+@pytest.mark.parametrize(
+    "code, then, error, states_after",
+    [
+        (1, None, "the reason", None),
+        (0, None, "after 0 s", None),
+        (0, "half", "after 0 s", {"demo1": "idle", "demo2": "start failed"}),
+    ],
+)
+def test_a_failure_that_stays_is_not_cleared(states, world, code, then, error, states_after):
+    both = like(world.status, demo1={"state": "stop failed"}, demo2={"state": "start failed"})
+    world.is_now(both)
+    half = {"status": like(world.status, demo2={"state": "start failed"})} if then else None
+    world.says(PATH, "clear", err="E the reason\n" if code else "", code=code, then=half)
+    ret = states.opensvc.cleared(PATH, timeout=0)
+    assert ret.result is False
+    assert error in ret.comment
+    assert ret.changes.get("state", {}).get("new") == states_after
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_healthy_is_what_drbd_calls_in_sync(states, world, test):
+    world.drbd(peer="Inconsistent")
+    ret = states.opensvc.healthy(PATH, timeout=0, test=test)
+    assert (ret.result, ret.changes, world.acts()) == (None if test else False, {}, [])
+    assert "the disk of demo2 is Inconsistent" in ret.comment
+    world.drbd()
+    world.forget()
+    assert states.opensvc.healthy(PATH, timeout=0, test=test).result is True
 
 
 def test_healthy_and_not(states, world):
@@ -353,6 +462,33 @@ def test_resources_are_enabled_and_disabled_on_all_nodes(states, world, state, t
         world.forget()
         ret = states[f"opensvc.{state}"](PATH, rids=rids)
         assert (ret.result, ret.changes, world.calls()) == (True, {}, [])
+
+
+@pytest.mark.parametrize("part", [[], ["app#0"]])
+def test_an_enable_that_fails_is_told_as_far_as_it_went(states, world, part):
+    enabled = (world.etc / SERVICE).read_text()
+    rids = ["app#0", "task#collect"]
+    (world.etc / SERVICE).write_text(with_disable(world, rids))
+    after = (world.etc / SERVICE).read_text()
+    for rid in part:
+        after = after.replace(f"[{rid}]\ndisable = true", f"[{rid}]")
+    world.says(PATH, "enable", err="E the reason\n", code=1, then={SERVICE: after})
+    ret = states.opensvc.enabled(PATH, rids=rids, timeout=5)
+    assert ret.result is False
+    assert "the reason" in ret.comment
+    assert ret.changes == {rid: {"old": "disabled", "new": "enabled"} for rid in part}
+    assert after != enabled
+
+
+def test_an_enable_that_the_other_node_does_not_know_is_told(states, world):
+    before = (world.etc / SERVICE).read_text()
+    (world.etc / SERVICE).write_text(with_disable(world, ["app#0"]))
+    known = {"demo1 app#0": {"disable": False}, "demo2 app#0": {"disable": True}}
+    world.says(PATH, "enable", then={SERVICE: before, "status": like(world.status, resource=known)})
+    ret = states.opensvc.enabled(PATH, rids=["app#0"], timeout=0)
+    assert ret.result is False
+    assert ret.changes == {"app#0": {"old": "disabled", "new": "enabled"}}
+    assert "is not resources enabled (app#0) after 0 s" in ret.comment
 
 
 def test_an_enable_that_did_not_happen_is_an_error(states, world):
