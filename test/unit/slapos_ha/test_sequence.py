@@ -3,98 +3,12 @@
 import copy
 
 import pytest
-from salt.utils.dictupdate import merge
-from support import ROOT, load_module
+from salt.exceptions import CommandExecutionError
+from support import ROOT
 
-module = load_module("_modules/slapos_ha.py")
-runner = load_module("_runners/slapos_ha.py")
+from .world import TASKS, World, gates_util, runner, site_util
+
 STEPS = [name for name, *_ in runner._STEPS]
-TASKS = ["task#addpart", "task#chkaddip", "task#collect", "task#delpart", "task#software"]
-
-
-class World:
-    """Both nodes' facts, built up the way a deployment builds a site."""
-
-    def __init__(self, defaults, example):
-        self.merged = merge(
-            copy.deepcopy(defaults), copy.deepcopy(example["slapos_ha"]), merge_lists=False
-        )
-        self.shape = module.derive(self.merged, "demo1")
-        self.facts = {
-            node: {
-                "site": "paris", "node": node, "shape": module.derive(self.merged, node), "problems": [], "mounted": False,
-                "agent": {"major": 2, "version": "2.1-1890"},
-                "cluster": {"cluster": {"name": "default", "nodes": [node]}, "nodes": {node: {"state": "idle", "frozen": False}}, "heartbeats": {}, "objects": {}},
-                "drbd": {"version": {"utils": "9.22.0", "module_loaded": None, "module_available": "8.4.11"}, "status": {}},
-                "re6st": {"registered": None}, "slapos": {"registered": None}, "ids": {},
-            }
-            for node in ("demo1", "demo2")
-        }  # fmt: skip
-
-    def site(self):
-        return runner._Site(None, self.shape, self.facts)
-
-    def cluster(self):
-        for node, other in (("demo1", "demo2"), ("demo2", "demo1")):
-            self.facts[node]["cluster"] = {
-                "cluster": {"name": "paris", "nodes": ["demo1", "demo2"]},
-                "nodes": {name: {"state": "idle", "frozen": False} for name in ("demo1", "demo2")},
-                "heartbeats": {
-                    "hb#1": {
-                        "rx": "running",
-                        "tx": "running",
-                        "peers": {node: {}, other: {"beating": True}},
-                    }
-                },
-                "objects": {},
-            }
-        return self
-
-    def service(self):
-        resources = {rid: {"status": "n/a", "disable": True} for rid in ["app#0", "app#1", *TASKS]}
-        service = {
-            "avail": "down", "overall": "down", "provisioned": False, "frozen": "frozen",
-            "instances": {n: {"avail": "down", "state": "idle", "frozen": True, "resources": copy.deepcopy(resources)} for n in ("demo1", "demo2")},
-        }  # fmt: skip
-        for facts in self.facts.values():
-            facts["cluster"]["objects"][self.shape["path"]] = service
-        self.object = service
-        return self
-
-    def drbd(self, disk="Inconsistent"):
-        for node, other in (("demo1", "demo2"), ("demo2", "demo1")):
-            self.facts[node]["drbd"]["status"] = {
-                self.shape["fqdn"]: {
-                    "role": "Secondary",
-                    "disk": {0: {"minor": 0, "disk": disk}},
-                    "connections": {
-                        other: {
-                            "state": "Connected",
-                            "role": "Secondary",
-                            "volumes": {0: {"replication": "Established", "disk": disk}},
-                        }
-                    },
-                }
-            }
-        return self
-
-    def on(self, node):
-        self.object.update(avail="up", provisioned=True, frozen="thawed")
-        for name, instance in self.object["instances"].items():
-            instance.update(avail="up" if name == node else "stdby up", frozen=False)
-            self.facts[name]["mounted"] = name == node
-        return self
-
-    def registered(self, kind):
-        for facts in self.facts.values():
-            facts[kind]["registered"] = True if facts["mounted"] else None
-        return self
-
-    def enabled(self, *rids):
-        for instance in self.object["instances"].values():
-            for rid in rids:
-                instance["resources"][rid] = {"status": "up", "disable": False}
-        return self
 
 
 @pytest.fixture
@@ -163,8 +77,8 @@ def healthy(world):
 
 
 def test_no_gate_is_red_and_nothing_is_wrong_on_a_healthy_site(healthy):
-    assert runner._gates(healthy.site(), "demo2") == []
-    assert runner._unhealthy(healthy.site()) == []
+    assert gates_util.gates(healthy.site(), "demo2") == []
+    assert gates_util.unhealthy(healthy.site()) == []
 
 
 def resource(world, node="demo1"):
@@ -188,7 +102,7 @@ RED = [
 @pytest.mark.parametrize("spoil, sentence", RED, ids=[sentence for _, sentence in RED])
 def test_each_gate_is_red_for_its_reason_alone(healthy, spoil, sentence):
     spoil(healthy)
-    red = runner._gates(healthy.site(), "demo2")
+    red = gates_util.gates(healthy.site(), "demo2")
     assert len(red) == 1 and sentence in red[0], red
 
 
@@ -205,7 +119,7 @@ WRONG = [
 @pytest.mark.parametrize("spoil, sentence", WRONG, ids=[sentence for _, sentence in WRONG])
 def test_what_is_wrong_is_said(healthy, spoil, sentence):
     spoil(healthy)
-    assert [line for line in runner._unhealthy(healthy.site()) if sentence in line]
+    assert [line for line in gates_util.unhealthy(healthy.site()) if sentence in line]
 
 
 # --- Finding the site --------------------------------------------------------------------------------------------------------------------
@@ -225,8 +139,8 @@ class Client:
 
 
 def snapshot(monkeypatch, answers, site=None, accepted=("demo1", "demo2")):
-    monkeypatch.setattr(runner, "_accepted_minions", lambda: list(accepted))
-    return runner._snapshot(Client(answers), site, preflight=True)
+    monkeypatch.setattr(site_util, "_accepted_minions", lambda opts: list(accepted))
+    return site_util._snapshot(Client(answers), {}, site, preflight=True)
 
 
 def test_both_nodes_answer(monkeypatch, world):
@@ -235,18 +149,18 @@ def test_both_nodes_answer(monkeypatch, world):
 
 
 def test_no_minion_has_the_pillar(monkeypatch):
-    with pytest.raises(runner._Stop, match="no minion with pillar slapos_ha answered"):
+    with pytest.raises(CommandExecutionError, match="no minion with pillar slapos_ha answered"):
         snapshot(monkeypatch, {})
 
 
 def test_several_sites_and_none_chosen(monkeypatch, world):
     other = {**world.facts["demo2"], "site": "lyon"}
-    with pytest.raises(runner._Stop, match="there are 2 sites: lyon, paris"):
+    with pytest.raises(CommandExecutionError, match="there are 2 sites: lyon, paris"):
         snapshot(monkeypatch, {"demo1": world.facts["demo1"], "demo2": other})
 
 
 def test_a_site_that_is_not_there(monkeypatch, world):
-    with pytest.raises(runner._Stop, match="'lyon' is not among the sites paris"):
+    with pytest.raises(CommandExecutionError, match="'lyon' is not among the sites paris"):
         snapshot(monkeypatch, world.facts, site="lyon")
 
 
@@ -263,7 +177,7 @@ def test_a_minion_that_does_not_answer(monkeypatch, world):
 
 
 def test_modules_that_are_not_synced(monkeypatch):
-    with pytest.raises(runner._Stop, match="demo1: 'slapos_ha.facts' is not available"):
+    with pytest.raises(CommandExecutionError, match="demo1: 'slapos_ha.facts' is not available"):
         snapshot(monkeypatch, {"demo1": "'slapos_ha.facts' is not available."})
 
 

@@ -1,0 +1,310 @@
+"""
+The two nodes of a site as the master knows them: asking their minions, and what was last heard. For the runner ``slapos_ha``.
+
+What stops a step is a CommandExecutionError with the attribute ``remedy``, made by :py:func:`stop`: each of Salt's loaders has its own copy of this file,
+and a class of ours that one of them raises is not the one that another catches.
+"""
+
+import salt.client
+import salt.key
+from salt.exceptions import CommandExecutionError, SaltClientError
+
+__func_alias__ = {"open_": "open"}
+
+# How long the master waits before it asks a silent minion whether the job still runs, and then for that answer, in seconds. A job that runs is
+# waited for however long it takes; a node that is busy with it answers late.
+_PATIENCE = 30
+_BUSY = 60
+
+_AGAIN = "Correct it and run the orchestration again: what is done stays done."
+
+
+def stop(message, remedy=_AGAIN):
+    """The exception with which a step cannot go on: what happened and where, and what to do."""
+    error = CommandExecutionError(message)
+    error.remedy = remedy
+    return error
+
+
+def told(error):
+    """What a person reads of a stop; other errors of Salt have no remedy of their own."""
+    return f"{error}\n{getattr(error, 'remedy', _AGAIN)}"
+
+
+def open_(opts, site=None, preflight=False):
+    """The site with the facts of both nodes; raises with every problem there is. ``opts`` is the caller's ``__opts__``."""
+    # A copy: what the loader gives as __opts__ is another thing in each loader's functions.
+    client, opts = _client(opts), dict(opts)
+    facts, problems = _snapshot(client, opts, site, preflight)
+    if problems:
+        raise stop("\n".join(problems), "Nothing was changed.")
+    return _Site(client, opts, next(iter(facts.values()))["shape"], facts)
+
+
+def known(opts, shape):
+    """The site whose shape is known already; its nodes are asked when somebody wants to know."""
+    return _Site(_client(opts), dict(opts), shape)
+
+
+def _client(opts):
+    return salt.client.get_local_client(opts["conf_file"])
+
+
+class _Site:
+    """The two nodes of a site, and what was last heard from them."""
+
+    def __init__(self, client, opts, shape, facts=None):
+        self.client = client
+        self.opts = opts
+        self.shape = shape
+        self._facts = facts
+        self.nodes = self.shape["nodes"]
+        self.first, self.second = self.nodes
+        self.changes = {}
+        self.notes = []
+        self.agent_seconds = 0.0
+
+    @property
+    def facts(self):
+        """{node: slapos_ha.facts} of both nodes, asked when somebody wants to know: a snapshot is seconds on a busy node."""
+        if self._facts is None:
+            self.look()
+        return self._facts
+
+    def look(self):
+        """Ask both nodes now."""
+        self._facts, problems = _snapshot(self.client, self.opts, self.shape["site"])
+        if problems:
+            raise stop("\n".join(problems))
+
+    def minion(self, node):
+        return self.shape["cluster"]["nodes"][node]["minion"]
+
+    def call(self, on, function, *args, **kwargs):
+        """Run an execution function on nodes at once and return {node: answer}; a silent node stops the step."""
+        minions = {self.minion(node): node for node in on}
+        said = _call(self.client, list(minions), "list", function, args, kwargs)
+        answers = {}
+        for minion, node in minions.items():
+            if minion not in said:
+                raise stop(
+                    f"minion {minion} did not answer {function}",
+                    f"See whether {node} is up and its salt-minion runs, then run the orchestration again.",
+                )
+            answers[node] = said[minion]
+        return answers
+
+    def begin(self, on, function):
+        """Start an execution function on nodes without waiting for it."""
+        try:
+            self.client.cmd_async([self.minion(node) for node in on], function, tgt_type="list")
+        except SaltClientError as error:
+            raise stop(f"the Salt master cannot publish: {error}") from None
+
+    def states(self, on, function, *args, **kwargs):
+        """Run states on nodes at once; keep their changes, stop on the first failure."""
+        answers = self.call(on, function, *args, queue=True, **kwargs)
+        seconds = 0.0
+        failures = []
+        for node, states in answers.items():
+            if not isinstance(states, dict):
+                raise stop(f"{node}: {function} {' '.join(map(str, args))}: {_line(states)}")
+            spent = 0.0
+            for tag, state in sorted(
+                states.items(), key=lambda item: item[1].get("__run_num__", 0)
+            ):
+                if tag.startswith("opensvc_|"):
+                    spent += float(state.get("duration", 0)) / 1000
+                title = state.get("__id__") or tag.split("_|-")[1]
+                if state.get("changes"):
+                    self.changes.setdefault(node, {})[title] = state["changes"]
+                if state.get("result") is False and not _is_follow_up(state):
+                    failures.append(f"{node}: {title}: {state.get('comment', '')}".strip())
+            seconds = max(seconds, spent)
+        self.agent_seconds += seconds
+        if failures:
+            raise stop("\n".join(failures))
+        return answers
+
+    def single(self, on, function, name, **kwargs):
+        """Run one state on one node and note its comment."""
+        self._note(on, self.states([on], "state.single", function, name=name, **kwargs)[on])
+
+    def sls(self, on, name):
+        """Run one SLS on one node and note what its states say of the service."""
+        self._note(on, self.states([on], "state.sls", name)[on])
+
+    def _note(self, node, states):
+        for tag, state in sorted(states.items(), key=lambda item: item[1].get("__run_num__", 0)):
+            if tag.startswith("opensvc_|"):
+                self.notes.append(f"{node}: {state.get('comment', '')}")
+
+    # What the world says, from the last snapshot.
+
+    def cluster(self):
+        for node in self.nodes:
+            status = self.facts[node]["cluster"]
+            if "error" not in status:
+                return status
+        return {
+            "cluster": {"name": None, "nodes": []},
+            "nodes": {},
+            "heartbeats": {},
+            "objects": {},
+        }
+
+    def service(self):
+        return self.cluster()["objects"].get(self.shape["path"])
+
+    def instance(self, node):
+        return ((self.service() or {}).get("instances") or {}).get(node) or {}
+
+    def resource(self, rid):
+        """The resource as its last known on any node, the node where the service is up first."""
+        for node in sorted(self.nodes, key=lambda name: name != self.active()):
+            found = self.instance(node).get("resources", {}).get(rid)
+            if found:
+                return found
+        return {}
+
+    def enabled(self, rid):
+        resource = self.resource(rid)
+        return bool(resource) and not resource.get("disable")
+
+    def active(self):
+        """The node where the service's filesystem is mounted, or None."""
+        return next((node for node in self.nodes if self.facts[node]["mounted"]), None)
+
+    def drbd(self, node):
+        status = self.facts[node]["drbd"]["status"]
+        return (status or {}).get(self.shape["fqdn"]) if "error" not in (status or {}) else None
+
+    def tasks(self):
+        return [f"task#{name}" for name in sorted(self.shape["tasks"])]
+
+
+def _call(client, target, target_type, function, args=(), kwargs=None):
+    try:
+        said = client.cmd(
+            target,
+            function,
+            arg=list(args),
+            kwarg=kwargs or {},
+            tgt_type=target_type,
+            timeout=_PATIENCE,
+            gather_job_timeout=_BUSY,
+            full_return=True,
+        )
+    except SaltClientError as error:
+        raise stop(
+            f"the Salt master cannot publish: {error}",
+            "See that salt-master runs and that this user may publish.",
+        ) from None
+    answers = {}
+    for minion, answer in said.items():
+        if isinstance(answer, dict) and "ret" in answer:
+            answers[minion] = answer["ret"]
+    return answers
+
+
+def _line(answer):
+    text = "; ".join(map(str, answer)) if isinstance(answer, list) else str(answer)
+    return text.strip() or "no answer"
+
+
+def _is_follow_up(state):
+    return "One or more requisite failed" in str(state.get("comment", ""))
+
+
+def _snapshot(client, opts, site, preflight=False):
+    """Ask every minion that has the pillar, and return the facts of the chosen site's two nodes by node name, with all problems found."""
+    said = _call(client, "slapos_ha:*", "pillar", "slapos_ha.facts", (), {"preflight": preflight})
+    broken = {minion: answer for minion, answer in said.items() if not isinstance(answer, dict)}
+    if broken:
+        raise stop(
+            "\n".join(
+                f"{minion}: {_line(answer).splitlines()[-1]}" for minion, answer in broken.items()
+            ),
+            "If it says 'not available': salt '*' saltutil.sync_all",
+        )
+    if not said:
+        raise stop(
+            "no minion with pillar slapos_ha answered",
+            "Target the site's pillar at both nodes in the pillar top file, then: salt '*' saltutil.refresh_pillar; salt '*' test.ping",
+        )
+    sites = sorted({str(answer["site"]) for answer in said.values() if answer["site"]})
+    if site is None and len(sites) > 1:
+        raise stop(
+            f"there are {len(sites)} sites: {', '.join(sites)}",
+            f"""Choose one: pillar='{{"slapos_ha": {{"site": "{sites[0]}"}}}}'""",
+        )
+    chosen = site or (sites[0] if sites else None)
+    # A node whose pillar is too broken to name its site belongs to the only site there is.
+    mine = {
+        minion: answer
+        for minion, answer in said.items()
+        if answer["site"] == chosen or (not answer["site"] and len(sites) <= 1)
+    }
+    if not mine:
+        raise stop(
+            f"slapos_ha:site: {site!r} is not among the sites {', '.join(sites)}",
+            "Give one of these.",
+        )
+    problems = [
+        f"{minion}: {problem}"
+        for minion, answer in sorted(mine.items())
+        for problem in answer["problems"]
+    ]
+    facts = {answer["node"]: answer for answer in mine.values() if "node" in answer}
+    wanted = {}
+    for answer in facts.values():
+        wanted.update(
+            {name: node["minion"] for name, node in answer["shape"]["cluster"]["nodes"].items()}
+        )
+    accepted = _accepted_minions(opts)
+    for name, minion in sorted(wanted.items()):
+        if name in facts or minion in said:
+            continue
+        if minion not in accepted:
+            problems.append(
+                f"slapos_ha:cluster:nodes:{name}: {minion!r} is no minion of this master (accepted: {', '.join(accepted) or 'none'}); "
+                "give its id as nodes:…:minion, or accept its key: salt-key"
+            )
+        else:
+            problems.append(
+                f"slapos_ha:cluster:nodes:{name}: minion {minion!r} does not answer, or has no pillar slapos_ha; start its salt-minion, see the pillar top file"
+            )
+    if not facts and not problems:
+        problems.append("no node of the site answered")
+    return facts, problems + (_differences(facts) if preflight and len(facts) == 2 else [])
+
+
+def _accepted_minions(opts):
+    return sorted(salt.key.get_key(opts).list_keys().get("minions", []))
+
+
+def _differences(facts):
+    """What must be equal on both nodes and is not."""
+    (one, here), (two, there) = sorted(facts.items())
+    problems = []
+    for what, read in (
+        ("the OpenSVC agent", lambda f: f["agent"].get("version")),
+        (
+            "DRBD's module",
+            lambda f: f["drbd"]["version"].get("module_loaded")
+            or f["drbd"]["version"].get("module_available"),
+        ),
+    ):
+        left, right = read(here), read(there)
+        if left and right and left != right:
+            problems.append(
+                f"{what} is {left} on {one} and {right} on {two}; install one version on both"
+            )
+    if (
+        here["shape"]["fqdn"] != there["shape"]["fqdn"]
+        or here["shape"]["nodes"] != there["shape"]["nodes"]
+    ):
+        problems.append(
+            f"{one} and {two} see different pillars of site {here['site']}; target one file at both, then: salt '*' saltutil.refresh_pillar"
+        )
+    return problems

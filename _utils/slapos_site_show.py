@@ -1,0 +1,100 @@
+"""
+Tables of a site for people. For the runner ``slapos_ha``.
+"""
+
+import io
+
+
+def plan(site, steps):
+    """What ``orch.deploy`` would do now; ``steps`` as of ``slapos_ha.step preflight``."""
+    rows = []
+    for number, step in enumerate(steps, 1):
+        always = "always" if step["always"] else "to do"
+        rows.append((number, step["step"], "done" if step["done"] else always, step["what"]))
+    return _text(
+        _table(
+            f"Plan of site {site.shape['site']} ({site.first}, {site.second})",
+            ("", "step", "", "what is so afterwards"),
+            rows,
+        )
+    )
+
+
+def status(site, wrong):
+    """How a site is, and ``wrong``, the sentences that say what is not well."""
+    cluster, active = site.cluster(), site.active()
+    beats = [
+        (name, peer, "beating" if state.get("beating") else "silent")
+        for name, heartbeat in sorted(cluster["heartbeats"].items())
+        for peer, state in sorted(heartbeat["peers"].items())
+        if "beating" in state
+    ]
+    return _text(
+        _table(
+            f"Site {site.shape['site']}: {site.shape['path']} on cluster {cluster['cluster']['name']}",
+            ("node", "state", "service", "DRBD", "disk", "link", "data", "agent"),
+            [_node(site, cluster, node) for node in site.nodes],
+        ),
+        _table("Heartbeats", ("heartbeat", "peer", ""), beats),
+        _table(
+            "Resources",
+            ("resource", "type", *site.nodes),
+            [
+                _resource(site, rid)
+                for rid in sorted(site.instance(active or site.first).get("resources", {}))
+            ],
+        ),
+        "All is well."
+        if not wrong
+        else "Not well:\n" + "\n".join(f"- {sentence}" for sentence in wrong),
+    )
+
+
+def _node(site, cluster, node):
+    facts, drbd = site.facts[node], site.drbd(node)
+    return (
+        node + (" (preferred)" if node == site.first else ""),
+        (cluster["nodes"].get(node) or {}).get("state", "unknown"),
+        site.instance(node).get("avail", "-"),
+        (drbd or {}).get("role", "-"),
+        "/".join(volume["disk"] for volume in drbd["disk"].values()) if drbd else "-",
+        ", ".join(connection["state"] for connection in drbd["connections"].values())
+        if drbd
+        else "-",
+        "mounted" if facts["mounted"] else "",
+        facts["agent"].get("version", "-"),
+    )
+
+
+def _resource(site, rid):
+    cells = [site.instance(node).get("resources", {}).get(rid, {}) for node in site.nodes]
+    return (
+        rid,
+        cells[0].get("type") or cells[1].get("type", ""),
+        *(
+            f"{cell.get('status', '-')}{' (disabled)' if cell.get('disable') else ''}"
+            for cell in cells
+        ),
+    )
+
+
+def _text(*renderables):
+    from rich.console import Console
+
+    out = io.StringIO()
+    console = Console(file=out, width=110, force_terminal=False)
+    for renderable in renderables:
+        console.print(renderable)
+    return out.getvalue().rstrip()
+
+
+def _table(title, columns, rows):
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    return table
