@@ -199,8 +199,9 @@ def metadata(resource, volume=0):
     CommandExecutionError when the resource is not configured here or drbd-utils is missing.
     """
     node = _node()
+    volume = __utils__["drbd_conf.number_of_volume"](volume)
     node.existing(resource)
-    answer = node.run("drbdadm", ["get-gi", f"{resource}/{int(volume)}"])
+    answer = node.run("drbdadm", ["get-gi", f"{resource}/{volume}"])
     out, err = answer["stdout"], answer["stderr"]
     if answer["retcode"] == 0:
         ids = __utils__["drbd_parse.generations"](out)

@@ -333,6 +333,7 @@ def secondary(resource):
 
 
 def _disk(node, resource, volume):
+    volume = __utils__["drbd_conf.number_of_volume"](volume)
     disk = __utils__["drbd_conf.disk"](node.existing(resource), node.name, volume)
     if not disk:
         raise CommandExecutionError(

@@ -183,6 +183,11 @@ def _integer(key, value, low, high):
     return value
 
 
+def number_of_volume(volume):
+    """A volume's number; as text it comes from the command line."""
+    return _integer("volume", volume, 0, 65534)
+
+
 def wish(
     resource,
     nodes,

@@ -378,6 +378,14 @@ def test_no_metadata_on_what_is_no_disk_or_cannot_be_asked(drbd, world):
     assert world.acts() == []
 
 
+@pytest.mark.parametrize("name", ["create_md", "wipe_md", "metadata", "generation_ids"])
+@pytest.mark.parametrize("volume", ["0 --force", "x", -1, None, 1.5])
+def test_a_volume_is_a_number(drbd, world, name, volume):
+    with pytest.raises(SaltInvocationError, match="volume: .* is not right"):
+        getattr(drbd, name)("t0", volume=volume)
+    assert world.acts() == []
+
+
 def test_no_metadata_below_a_resource_that_is_up(drbd, world):
     world.now("skipped")
     world.says("drbdadm", "get-gi", said=["", "", 1])

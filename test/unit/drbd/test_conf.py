@@ -278,6 +278,53 @@ def test_three_nodes_of_drbd_9_are_all_connected():
     assert "connection-mesh" not in CONF.render("r0", wish(major=9))
 
 
+# What the acts tell drbdadm, and what it then tells the program below.
+WORDS = {
+    "up r0": "drbdsetup{} attach",
+    "down r0": "drbdsetup{} down r0",
+    "adjust r0": "drbdsetup{}",
+    "attach r0": "drbdsetup{} attach",
+    "detach r0": "drbdsetup{} detach",
+    "connect r0": "drbdsetup{} connect",
+    "connect --discard-my-data r0": "--discard-my-data",
+    "disconnect r0": "drbdsetup{} disconnect",
+    "primary r0": "drbdsetup{} primary",
+    "primary --force r0": "--force",
+    "secondary r0": "drbdsetup{} secondary",
+    "create-md r0/0": "create-md",
+    "-- --force create-md r0/0": "--force",
+    "-- --force wipe-md r0/0": "wipe-md --force",
+    "invalidate r0": "drbdsetup{} invalidate",
+    "verify r0": "drbdsetup{} verify",
+    "resize r0": "drbdsetup{} resize",
+    "get-gi r0/0": "get-gi",
+}
+SKIP_SYNC = {
+    8: "-- --clear-bitmap new-current-uuid r0/0",
+    9: "new-current-uuid --clear-bitmap r0/0",
+}
+
+
+@pytest.mark.skipif(not shutil.which("drbdadm"), reason="drbd-utils is not installed here")
+@pytest.mark.parametrize("major, driver, suffix", [(8, "8.4.11", "-84"), (9, "9.2.0", "")])
+def test_drbdadm_knows_the_words_of_the_acts(tmp_path, major, driver, suffix):
+    """Told with --dry-run; of DRBD 9 nothing more than this was run here."""
+    file = tmp_path / "r0.res"
+    nodes = {os.uname().nodename: "127.0.0.1", "another": "10.98.1.12"}
+    file.write_text(CONF.render("r0", wish(major=major, nodes=nodes)))
+    environment = {**os.environ, "DRBD_DRIVER_VERSION_OVERRIDE": driver}
+    for words, below in {**WORDS, SKIP_SYNC[major]: "--clear-bitmap"}.items():
+        answer = subprocess.run(
+            ["drbdadm", "-c", str(file), "--dry-run", *words.split()],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            env=environment,
+        )
+        assert answer.returncode == 0, (words, answer.stderr)
+        assert below.format(suffix) in answer.stdout, (words, answer.stdout)
+
+
 @pytest.mark.skipif(not shutil.which("drbdadm"), reason="drbd-utils is not installed here")
 @pytest.mark.parametrize(
     "major, driver, nodes",

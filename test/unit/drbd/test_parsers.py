@@ -333,6 +333,44 @@ def test_a_proc_that_is_not_known_is_refused(text):
         PARSE.proc_drbd(text)
 
 
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_damaged_proc_is_read_or_refused_and_never_guessed(data):
+    text = data.draw(st.sampled_from(sorted(RECORDED.glob("*/*.proc.out")))).read_text()
+    at = data.draw(st.integers(0, len(text) - 1))
+    damaged = text[:at] + data.draw(st.text(max_size=5)) + text[at + data.draw(st.integers(0, 9)) :]
+    try:
+        found = PARSE.proc_drbd(damaged)
+    except CommandExecutionError:
+        return
+    for device in found["devices"].values():
+        if device["state"] != "Unconfigured":
+            assert device["role"] in PARSE.ROLES and device["disk"] in PARSE.DISKS
+            assert device["out_of_sync"] >= 0
+        assert device["percent"] is None or 0 <= device["percent"] <= 100
+        assert device["rate"] is None or device["rate"] >= 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_damaged_generations_are_read_or_refused(data):
+    text = data.draw(st.sampled_from(sorted(RECORDED.glob("*/*.gi.out")))).read_text()
+    at = data.draw(st.integers(0, len(text) - 1))
+    damaged = text[:at] + data.draw(st.text(max_size=3)) + text[at + data.draw(st.integers(0, 3)) :]
+    try:
+        found = PARSE.generations(damaged)
+    except CommandExecutionError:
+        return
+    assert PARSE.checked(found) == found and len(found["flags"]) in (7, 12)
+
+
+def test_the_form_for_people_is_not_taken_for_generations():
+    with pytest.raises(CommandExecutionError):
+        PARSE.generations((FIXTURES / "show_gi.out").read_text())
+    with pytest.raises(CommandExecutionError):
+        PARSE.status_text((FIXTURES / "events2.out").read_text())
+
+
 # --- Generations ----------------------------------------------------------------------------------------------------------------------------
 
 
@@ -525,6 +563,38 @@ def test_a_word_of_drbd_9_that_is_not_known_is_refused(where, value):
 def test_a_status_of_drbd_9_that_is_not_known_is_refused(key, value):
     with pytest.raises(CommandExecutionError):
         PARSE.status_json(json.dumps([{**NINE[0], key: value}]))
+
+
+def leaves(value, path=()):
+    """The path of every key, at whatever depth."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, inner in pairs:
+        yield (*path, key)
+        if isinstance(inner, (dict, list)):
+            yield from leaves(inner, (*path, key))
+
+
+# What drbdsetup.c prints only under a condition, and what is not read.
+OPTIONAL = """size percent-in-sync percent-resync-done estimated-seconds-to-finish quorum node-id write-ordering client open read written al-writes bm-writes
+    upper-pending lower-pending peer-node-id congested tls ap-in-flight rs-in-flight peer-client received sent pending unacked has-sync-details
+    has-online-verify-details rs-total""".split()
+
+
+@pytest.mark.parametrize("path", list(leaves(NINE)), ids=str)
+def test_nothing_is_made_up_for_what_drbd_9_leaves_out(path):
+    """Not run here."""
+    given = json.loads(json.dumps(NINE))
+    *before, last = path
+    place = given
+    for step in before:
+        place = place[step]
+    del place[last]
+    optional = last in OPTIONAL or "MiB/s" in str(last)
+    if optional or path in ((0,), (0, "connections", 0), (0, "connections", 0, "peer_devices", 0)):
+        PARSE.status_json(json.dumps(given))
+    else:
+        with pytest.raises(CommandExecutionError):
+            PARSE.status_json(json.dumps(given))
 
 
 def test_a_cut_status_of_drbd_9_is_refused():
