@@ -7,6 +7,20 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
+def served(folder):
+    """
+    Make a folder that holds of this checkout what a minion or a master is given, and return its path for file_roots.
+
+    The file server walks all that it serves each time it lists it: with .git and the tests' recordings that is a third of a functional test's time.
+    """
+    root = folder / "served"
+    root.mkdir(parents=True, exist_ok=True)
+    for name in ("_modules", "_states", "_runners", "_utils", "slapos_ha", "orch"):
+        if not (root / name).is_symlink():
+            (root / name).symlink_to(ROOT / name)
+    return str(root)
+
+
 def load_module(relative, name=None, **dunders):
     """Import a Salt module by its path in the tree, with the loader's names (``__salt__`` …) given by the test."""
     path = ROOT / relative

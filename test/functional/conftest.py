@@ -1,16 +1,20 @@
 """Salt's real loader over this checkout, without daemons: what a masterless minion would load."""
 
+import logging
 import pathlib
 
 import pytest
 import salt.config
 import yaml
 from saltfactories.utils.functional import Loaders
-from support import ROOT
+from support import served
+
+# Salt's own loggers let everything through, and records that nobody reads are a quarter of the time. A test that looks at the log sets its level.
+logging.getLogger().setLevel(logging.INFO)
 
 
 def minion_opts(folder: pathlib.Path, minion_id="demo1", pillar=None):
-    """The options of a minion that has this checkout as its file_roots and keeps what it writes below ``folder``."""
+    """The options of a minion that has this checkout's formula as its file_roots and keeps what it writes below ``folder``."""
     opts = salt.config.DEFAULT_MINION_OPTS.copy()
     opts.update(
         id=minion_id,
@@ -23,8 +27,7 @@ def minion_opts(folder: pathlib.Path, minion_id="demo1", pillar=None):
         extension_modules=str(folder / "extmods"),
         log_file=str(folder / "minion.log"),
         file_client="local",
-        file_roots={"base": [str(ROOT)]},
-        file_ignore_glob=[".git/*", "test/*"],
+        file_roots={"base": [served(folder)]},
         fileserver_list_cache_time=0,
         pillar_roots={"base": [str(folder / "pillar")]},
         __role="minion",

@@ -18,7 +18,7 @@ import zipfile
 
 import pytest
 import yaml
-from support import ROOT
+from support import ROOT, served
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
 
@@ -456,7 +456,7 @@ def host(tmp_path):
     (tmp_path / "bin/systemctl").write_text(SYSTEMCTL)
     (tmp_path / "bin/systemctl").chmod(0o755)
     minion = {"id": "demo1", "file_client": "local", "root_dir": str(tmp_path / "salt/root")}
-    minion["file_roots"] = {"base": [str(ROOT)]}
+    minion["file_roots"] = {"base": [served(tmp_path / "salt")]}
     (tmp_path / "salt/minion").write_text(yaml.safe_dump(minion))
     salt_call = [str(pathlib.Path(sys.executable).parent / "salt-call"), "--local", "-l", "quiet"]
     salt_call += ["-c", str(tmp_path / "salt"), "--out=json", "--out-indent=-1"]
