@@ -4,9 +4,11 @@ CACHE := $(or $(SLAPOS_HA_CACHE),$(HOME)/.cache/slapos-ha)
 export SLAPOS_HA_CACHE := $(CACHE)
 VENV := $(CACHE)/venv
 PYTEST := $(VENV)/bin/python -m pytest
+# The releases of Salt besides that of test/requirements.txt. The newest patch releases pin a certifi that not every mirror has.
+OTHER_SALTS := 3006.28 3008.3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint unit functional lab docs clean clean-all
+.PHONY: help setup demo test lint unit functional other-salts lab docs clean clean-all
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -17,10 +19,10 @@ setup: ## what the other targets need: packages, a Python environment with pinne
 demo: setup ## the lab: two hosts, the whole deployment with live progress, the final status, a move and a crash
 	@$(VENV)/bin/python test/lab/lab demo
 
-test: setup lint ## every test: lint, unit, functional, the lab with its two hosts
+test: setup lint other-salts ## every test: lint, unit, functional under three releases of Salt, the lab with its two hosts
 	@$(PYTEST) test/unit test/functional test/lab/tests
 
-lint: setup ## ruff, yamllint, the docstrings of public functions
+lint: setup ## ruff and yamllint (docstrings are held to their rules by the unit tests)
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/ruff format --check --quiet .
 	@$(VENV)/bin/yamllint --strict slapos_ha/defaults.yaml slapos_ha/schema.yaml pillar.example FORMULA
@@ -28,8 +30,11 @@ lint: setup ## ruff, yamllint, the docstrings of public functions
 unit: setup ## pure tests, seconds
 	@$(PYTEST) test/unit
 
-functional: setup ## the real Salt loader, every state in both modes
+functional: setup other-salts ## the real Salt loader, every state in both modes, under three releases of Salt
 	@$(PYTEST) test/functional
+
+other-salts: setup
+	@test/salts $(OTHER_SALTS)
 
 lab: setup ## the tests with the two hosts only
 	@$(PYTEST) test/lab/tests
