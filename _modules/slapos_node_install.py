@@ -113,8 +113,7 @@ def environment_install(
 
 def environments():
     """
-    Make the environments of re6st and SlapOS that the site's pillar wants by pip, at the lowest priority. The orchestration has this done while the
-    agent sets up cluster and disks; the states find it done, or wait for it.
+    Make the environments of re6st and SlapOS that the site's pillar wants by pip, at the lowest priority.
 
     CLI Example:
 
@@ -123,6 +122,8 @@ def environments():
         salt demo1 slapos_node.environments
 
     Returns ``{prefix: what differed before}``. Raises CommandExecutionError with the last lines of what failed.
+
+    The orchestration has this done while the agent sets up cluster and disks; the states find it done, or wait for it.
     """
     done = {}
     site = __salt__["slapos_ha.site"]()
