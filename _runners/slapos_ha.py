@@ -8,6 +8,7 @@ Run ``salt-run saltutil.sync_all`` after each change of the formula: orchestrati
 """
 
 import salt.utils.event
+import salt.utils.user
 from salt.exceptions import CommandExecutionError
 
 # --- The steps ------------------------------------------------------------------------------------------------------------------------------------
@@ -272,7 +273,33 @@ def _event(site, step, phase, **data):
         )
 
 
-def step(name, site=None, shape=None):
+def _in_use(site):
+    """Who is at work on a site, or on any when it is None, as lines."""
+    return [
+        __utils__["slapos_site_lock.sentence"](owner)
+        for owner in __utils__["slapos_site_lock.holders"](__opts__)
+        if site in (None, owner["site"])
+    ]
+
+
+def _obstacles(error, site):
+    """What a preflight or a look found in the way. What another run is in the middle of looks like obstacles too."""
+    return "\n".join([__utils__["slapos_site.told"](error), *_in_use(site)])
+
+
+def _claimed(shape, name, lock):
+    """The site's lock, taken for this step alone; None when the orchestration that called it has the lock."""
+    if any(owner["id"] == lock for owner in __utils__["slapos_site_lock.holders"](__opts__)):
+        return None
+    owner = {"user": salt.utils.user.get_specific_user(), "run": "slapos_ha.step"}
+    taken = __utils__["slapos_site_lock.take"](
+        __opts__, shape["site"], owner, sum(shape["timeouts"].values())
+    )
+    taken.renew(name)
+    return taken
+
+
+def step(name, site=None, shape=None, lock=None):
     """
     Do one step of the deployment; the orchestration calls this for each.
 
@@ -289,6 +316,8 @@ def step(name, site=None, shape=None):
     shape
         The site's names and settings (dict) as the step ``preflight`` returned them. Without it the nodes are asked for them first. What a step
         decides on is asked by the step itself in either case.
+    lock
+        The id (str) of the site's lock, which the calling orchestration holds. Without it the step has to get the lock for itself; the preflight needs none.
 
     Returns ``{"result": bool, "comment": str, "changes": dict, "plan": [...], "shape": dict, "agent_seconds": float}``; a failure is a result,
     nothing is raised.
@@ -301,7 +330,7 @@ def step(name, site=None, shape=None):
             "changes": {},
             "plan": [],
         }
-    here = None
+    here = claimed = None
     try:
         here = (
             __utils__["slapos_site.known"](__opts__, shape)
@@ -311,16 +340,19 @@ def step(name, site=None, shape=None):
         if name == "preflight":
             return {
                 "result": True,
-                "comment": _preflight_report(here),
+                "comment": "\n".join([_preflight_report(here), *_in_use(here.shape["site"])]),
                 "changes": {},
                 "plan": _plan(here),
                 "shape": here.shape,
                 "agent_seconds": 0.0,
             }
+        claimed = _claimed(here.shape, name, lock)
         _event(here.shape["site"], name, "begin", what=known[name][0])
         known[name][1](here)
     except CommandExecutionError as error:
-        comment = __utils__["slapos_site.told"](error)
+        comment = (
+            _obstacles(error, site) if name == "preflight" else __utils__["slapos_site.told"](error)
+        )
         _event(here.shape["site"] if here else site or "-", name, "failed", comment=comment)
         return {
             "result": False,
@@ -329,6 +361,9 @@ def step(name, site=None, shape=None):
             "plan": [],
             "agent_seconds": here.agent_seconds if here else 0.0,
         }
+    finally:
+        if claimed:
+            claimed.release()
     comment = "; ".join(here.notes) or known[name][0]
     _event(here.shape["site"], name, "done", comment=comment)
     return {
@@ -377,13 +412,13 @@ def plan(site=None):
     site
         The site's name (str); needed when this master has several.
 
-    Returns a table of the steps, each done or to do; exit code 1 and every problem with its remedy when the preflight is red.
+    Returns a table of the steps, each done or to do, and who is at work on the site; exit code 1 and every problem with its remedy when the preflight is red.
     """
     try:
         here = _open(site, preflight=True)
     except CommandExecutionError as error:
-        return _answer("problems", __utils__["slapos_site.told"](error), False)
-    text = __utils__["slapos_site_show.plan"](here, _plan(here))
+        return _answer("problems", _obstacles(error, site), False)
+    text = __utils__["slapos_site_show.plan"](here, _plan(here), _in_use(here.shape["site"]))
     return _answer(here.shape["site"], text, True)
 
 
@@ -401,12 +436,12 @@ def status(site=None):
     site
         The site's name (str); needed when this master has several.
 
-    Returns tables, and below them what is wrong; exit code 1 when anything is.
+    Returns tables, and below them who is at work on the site and what is wrong; exit code 1 when anything is wrong.
     """
     try:
         here = _open(site)
     except CommandExecutionError as error:
-        return _answer("problems", __utils__["slapos_site.told"](error), False)
+        return _answer("problems", _obstacles(error, site), False)
     wrong = __utils__["slapos_site_gates.unhealthy"](here)
-    text = __utils__["slapos_site_show.status"](here, wrong)
+    text = __utils__["slapos_site_show.status"](here, wrong, _in_use(here.shape["site"]))
     return _answer(here.shape["site"], text, not wrong)

@@ -8,16 +8,19 @@ The steps of the deployment as states of an orchestration. They run on the maste
         - step: preflight
 """
 
+from salt.exceptions import CommandExecutionError
+
 __virtualname__ = "slapos_ha"
 
 _KNOWN = "slapos_ha.preflight"
+_LOCK = "slapos_ha.lock"
 
 
 def __virtual__():
     return __virtualname__
 
 
-def step(name, step, site=None):
+def step(name, step, site=None, steal=False):
     """
     Do one step of the deployment, or say that it is done.
 
@@ -33,40 +36,97 @@ def step(name, step, site=None):
         ``preflight`` or a step of ``salt-run slapos_ha.plan`` (str). The preflight asks both nodes once; later steps that it found done are skipped.
     site
         The site's name (str); needed when this master has several.
+    steal
+        Take the site over from whoever is at work on it (bool), whose run stops at its next step. For the preflight; otherwise it is refused while another
+        run has the site's lock.
 
-    Returns a state result; in test mode steps that are not done have the result None and nothing is asked or changed beyond the preflight.
+    Returns a state result; in test mode steps that are not done have the result None and nothing is asked or changed beyond the preflight. The lock is
+    given back after the last step, after a step that failed, and by the kernel when the process ends in any other way.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     known = __context__.get(f"{_KNOWN}.{site}")
-    if step != "preflight":
-        if known is None:
-            ret.update(
-                result=False, comment="the step preflight has to come first in this orchestration"
-            )
-            return ret
-        planned = next((entry for entry in known["plan"] if entry["step"] == step), None)
-        if planned and planned["done"]:
-            ret["comment"] = "already so"
-            return ret
-        if __opts__["test"]:
+    if step == "preflight":
+        return _preflight(ret, site, steal)
+    if known is None:
+        ret.update(
+            result=False, comment="the step preflight has to come first in this orchestration"
+        )
+        return ret
+    planned = next((entry for entry in known["plan"] if entry["step"] == step), None)
+    if __opts__["test"]:
+        ret["comment"] = "already so"
+        if not planned or not planned["done"]:
             ret.update(
                 result=None, comment=f"would see to it that {planned['what'] if planned else step}"
             )
-            return ret
+        return ret
+    over = True
+    try:
+        # Also of a step that is done: a run that was taken over stops.
+        lock = _lock(site, known["shape"], step)
+        if planned and planned["done"]:
+            ret["comment"] = "already so"
+        else:
+            _run(ret, step, {"site": site, "shape": known["shape"], "lock": lock.id})
+        over = ret["result"] is False or step == known["plan"][-1]["step"]
+    except CommandExecutionError as error:
+        ret.update(result=False, comment=__utils__["slapos_site.told"](error))
+    finally:
+        if over:
+            _unlock(site)
+    return ret
+
+
+def _preflight(ret, site, steal):
+    _unlock(site)
+    done = _run(ret, "preflight", {"site": site})
+    __context__[f"{_KNOWN}.{site}"] = None
+    if ret["result"] and not __opts__["test"]:
+        try:
+            # Made before the lock was ours, the plan may be as old as the end of another run: each step looks for itself before it acts.
+            notes = _lock(site, done["shape"], "preflight", steal).notes
+            ret["comment"] = "\n".join([ret["comment"], *notes])
+        except CommandExecutionError as error:
+            ret.update(result=False, comment=__utils__["slapos_site.told"](error))
+    if ret["result"]:
+        __context__[f"{_KNOWN}.{site}"] = done
+    return ret
+
+
+def _run(ret, step, arguments):
+    """Have the runner do a step, put what it says into ``ret``, and return it."""
     answer = __salt__["saltutil.runner"](
-        "slapos_ha.step",
-        arg=[step],
-        kwarg={"site": site, "shape": (known or {}).get("shape")},
-        full_return=True,
+        "slapos_ha.step", arg=[step], kwarg=arguments, full_return=True
     )
     done = answer.get("return")
     if not isinstance(done, dict) or "result" not in done:
         ret.update(result=False, comment=str(done))
-        return ret
-    if step == "preflight":
-        __context__[f"{_KNOWN}.{site}"] = done if done["result"] else None
+        return {}
     ret.update(result=done["result"], comment=done["comment"], changes=done["changes"])
     seconds = done.get("agent_seconds")
     if seconds:
         ret["comment"] += f" (the agent's own commands: {seconds} s)"
-    return ret
+    return done
+
+
+def _lock(site, shape, step, steal=False):
+    """This run's lock of the site, taken if need be. It lives in the context, which ends with the orchestration even where the process goes on."""
+    lock = __context__.get(f"{_LOCK}.{site}")
+    if lock is None:
+        owner = {
+            "user": __opts__.get("user"),
+            "jid": __low__.get("__orchestration_jid__"),
+            "run": __low__.get("__sls__") or "a state",
+        }
+        lock = __utils__["slapos_site_lock.take"](
+            __opts__, shape["site"], owner, sum(shape["timeouts"].values()), steal
+        )
+        __context__[f"{_LOCK}.{site}"] = lock
+    lock.renew(step)
+    return lock
+
+
+def _unlock(site):
+    lock = __context__.pop(f"{_LOCK}.{site}", None)
+    if lock is not None:
+        lock.release()

@@ -5,8 +5,8 @@ Tables of a site for people. For the runner ``slapos_ha``.
 import io
 
 
-def plan(site, steps):
-    """What ``orch.deploy`` would do now; ``steps`` as of ``slapos_ha.step preflight``."""
+def plan(site, steps, used):
+    """What ``orch.deploy`` would do now; ``steps`` as of ``slapos_ha.step preflight``, ``used`` are lines that say who is at work on the site."""
     rows = []
     for number, step in enumerate(steps, 1):
         always = "always" if step["always"] else "to do"
@@ -16,12 +16,13 @@ def plan(site, steps):
             f"Plan of site {site.shape['site']} ({site.first}, {site.second})",
             ("", "step", "", "what is so afterwards"),
             rows,
-        )
+        ),
+        *used,
     )
 
 
-def status(site, wrong):
-    """How a site is, and ``wrong``, the sentences that say what is not well."""
+def status(site, wrong, used):
+    """How a site is; ``wrong`` are the sentences that say what is not well, ``used`` those that say who is at work on it."""
     cluster, active = site.cluster(), site.active()
     beats = [
         (name, peer, "beating" if state.get("beating") else "silent")
@@ -44,6 +45,7 @@ def status(site, wrong):
                 for rid in sorted(site.instance(active or site.first).get("resources", {}))
             ],
         ),
+        *used,
         "All is well."
         if not wrong
         else "Not well:\n" + "\n".join(f"- {sentence}" for sentence in wrong),

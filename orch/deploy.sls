@@ -2,6 +2,7 @@
 #   salt-run state.orch orch.deploy
 #   salt-run state.orch orch.deploy pillar='{"slapos_ha": {"site": "paris"}}'     where this master has several sites
 #   salt-run state.orch orch.deploy test=True                                      what it would do
+#   salt-run state.orch orch.deploy pillar='{"slapos_ha": {"steal": true}}'        in the place of a run that hangs
 # Each step looks at the world first and is skipped when it is done; a run that died anywhere is simply run again.
 # The steps and their conditions are in _runners/slapos_ha.py.
 {%- set site = salt['pillar.get']('slapos_ha:site', none) %}
@@ -30,6 +31,9 @@
   slapos_ha.step:
     - step: {{ step }}
     - site: {{ site | json }}
+{%- if loop.first %}
+    - steal: {{ salt['pillar.get']('slapos_ha:steal', false) | json }}
+{%- endif %}
 {%- if not loop.first %}
     - require:
       - slapos_ha: {{ steps[loop.index0 - 1][1] }}

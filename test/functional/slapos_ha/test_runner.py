@@ -1,14 +1,17 @@
 """The runner under Salt's own loader, synced to a master as `salt-run saltutil.sync_all` does it; only the minions are played."""
 
 import copy
+import gc
+import re
 
 import pytest
 import salt.client
 import salt.config
 import salt.loader
 import salt.runner
+import salt.utils.event
 from support import ROOT
-from unit.slapos_ha.world import TASKS, World
+from unit.slapos_ha.world import STEPS, TASKS, World, lock_util
 
 
 def master_opts(folder):
@@ -23,16 +26,19 @@ def master_opts(folder):
         sock_dir=str(folder / "run"),
         extension_modules=str(folder / "extmods"),
         log_file=str(folder / "master.log"),
-        file_roots={"base": [str(ROOT)]},
+        file_roots={"base": [str(ROOT), str(folder / "srv")]},
         file_ignore_glob=[".git/*", "test/*"],
         fileserver_list_cache_time=0,
         __role="master",
     )
-    for name in ("cache", "pki/minions", "run"):
+    for name in ("cache/proc", "pki/minions", "run", "srv"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for minion in ("demo1", "demo2"):
         (folder / "pki/minions" / minion).write_text("a key")
     (folder / "master").write_text("")
+    (folder / "srv/half.sls").write_text(
+        "The two nodes can become a site:\n  slapos_ha.step:\n    - step: preflight\n"
+    )
     return opts
 
 
@@ -44,16 +50,18 @@ def opts(tmp_path_factory):
 
 
 class Minions:
-    """Answers as LocalClient does for minions that give these facts; what is not asked for facts is noted."""
+    """Answers as LocalClient does for minions that give these facts; what is asked for other things is noted, and ``meanwhile`` is called."""
 
     def __init__(self, facts):
-        self.facts, self.done = facts, []
+        self.facts, self.done, self.answer = facts, [], {}
+        self.meanwhile = lambda: None
 
     def cmd(self, target, function, **kwargs):
         if function == "slapos_ha.facts":
             return {name: {"ret": copy.deepcopy(facts)} for name, facts in self.facts.items()}
         self.done.append((target, function, *kwargs["arg"]))
-        return {name: {"ret": {}} for name in target}
+        self.meanwhile()
+        return {name: {"ret": self.answer} for name in target}
 
 
 @pytest.fixture
@@ -72,6 +80,8 @@ def world(defaults, example):
 def minions(world, monkeypatch):
     minions = Minions(world.facts)
     monkeypatch.setattr(salt.client, "get_local_client", lambda *_, **__: minions)
+    # There is no master with a bus, and each event would look for it for a second.
+    monkeypatch.setattr(salt.utils.event.SaltEvent, "fire_event", lambda *_, **__: True)
     return minions
 
 
@@ -121,3 +131,124 @@ def test_a_red_gate_is_an_answer_of_the_runner(runners, world, minions):
     assert "the service is not moved to demo2:" in answer["comment"]
     assert "node demo2 is frozen" in answer["comment"]
     assert "run the orchestration again" in answer["comment"]
+
+
+# --- The orchestration, and who has the site -----------------------------------------------------------------------------------------------
+
+SOFTWARE = (["demo1", "demo2"], "state.sls", "slapos_ha")
+HEALTHY = (["demo1"], "state.single", "opensvc.healthy")
+
+
+def orchestrate(runners, sls="orch.deploy", **kwargs):
+    """Run an orchestration as `salt-run state.orch` does; returns its states in their order."""
+    said = runners["state.orch"](sls, **kwargs)
+    states = said["data"]["master_master"]
+    assert isinstance(states, dict), states
+    return sorted(states.values(), key=lambda state: state["__run_num__"])
+
+
+def steal(**slapos_ha):
+    return {"slapos_ha": {"steal": True, **slapos_ha}}
+
+
+@pytest.fixture
+def bob(opts):
+    """Somebody else who is at work on the site."""
+    lock = lock_util.take(opts, "paris", {"user": "bob", "jid": "7", "run": "orch.deploy"}, 3600)
+    lock.renew("sync")
+    yield lock
+    lock.release()
+
+
+def test_an_orchestration_has_the_site_as_long_as_it_works(opts, runners, minions):
+    seen = []
+    minions.meanwhile = lambda: seen.extend(lock_util.holders(opts))
+    states = orchestrate(runners)
+    assert [state["result"] for state in states] == [True] * (len(STEPS) + 1), states
+    assert minions.done == [SOFTWARE, HEALTHY]
+    assert [owner["step"] for owner in seen] == ["software", "verify"]
+    assert {owner["run"] for owner in seen} == {"orch.deploy"}
+    assert all(owner["user"] and owner["jid"] and owner["host"] for owner in seen)
+    assert lock_util.holders(opts) == []
+
+
+def test_a_second_orchestration_is_refused(opts, runners, minions, bob):
+    first, *others = orchestrate(runners)
+    assert first["result"] is False
+    assert "site paris is in use: orch.deploy of bob on " in first["comment"]
+    assert re.search(r"now at step sync \(\d+ s ago\)", first["comment"])
+    assert '"site": "paris", "steal": true' in first["comment"]
+    assert {state["result"] for state in others} == {False} and minions.done == []
+    assert [owner["id"] for owner in lock_util.holders(opts)] == [bob.id]
+
+
+def test_another_site_is_not_in_the_way(opts, runners):
+    lyon = lock_util.take(opts, "lyon", {"user": "bob", "run": "orch.deploy"}, 3600)
+    assert all(state["result"] for state in orchestrate(runners))
+    lyon.release()
+
+
+def test_test_mode_takes_no_lock_and_says_who_has_it(opts, runners, minions, bob):
+    first, *others = orchestrate(runners, test=True)
+    assert first["result"] is True and "in use: orch.deploy of bob" in first["comment"]
+    assert {state["result"] for state in others} == {True, None} and minions.done == []
+    assert [owner["id"] for owner in lock_util.holders(opts)] == [bob.id]
+
+
+def test_plan_and_status_say_who_is_at_work(runners, bob, world):
+    for function in ("plan", "status"):
+        data = runners[f"slapos_ha.{function}"]()["data"]
+        assert "retcode" not in data and "site paris is in use" in data["paris"]
+    # Half of what another run does looks like obstacles.
+    world.facts["demo2"]["problems"] = ["slapos_ha:storage:path: it may hold data"]
+    assert "site paris is in use" in runners["slapos_ha.plan"]()["data"]["problems"]
+    assert "site paris is in use" in runners["slapos_ha.step"]("preflight")["comment"]
+
+
+def test_a_step_by_itself_has_to_get_the_site_too(opts, runners, minions, bob):
+    answer = runners["slapos_ha.step"]("sync")
+    assert answer["result"] is False and "in use: orch.deploy of bob" in answer["comment"]
+    assert minions.done == []
+    bob.release()
+    minions.meanwhile = lambda: minions.done.append(lock_util.holders(opts)[0]["run"])
+    assert runners["slapos_ha.step"]("sync")["result"] is True
+    assert minions.done[-1] == "slapos_ha.step" and lock_util.holders(opts) == []
+
+
+def test_stealing_says_whose_it_was_and_the_other_stops(runners, bob):
+    first, *others = orchestrate(runners, pillar=steal())
+    assert all(state["result"] for state in (first, *others)), first
+    assert "took the lock over from orch.deploy of bob" in first["comment"]
+    with pytest.raises(lock_util.CommandExecutionError, match="lost the lock of site paris"):
+        bob.renew("provision")
+
+
+def test_an_orchestration_that_is_taken_over_stops_at_its_next_step(opts, runners, minions):
+    thief = []
+    owner = {"user": "bob", "run": "orch.deploy"}
+    minions.meanwhile = lambda: thief or thief.append(
+        lock_util.take(opts, "paris", owner, 3600, steal=True)
+    )
+    states = orchestrate(runners)
+    after = STEPS.index("software") + 2
+    assert [state["result"] for state in states] == [True] * after + [False] * (len(states) - after)
+    assert "lost the lock of site paris" in states[after]["comment"]
+    assert "the step re6st_first is not begun: site paris is in use" in states[after]["comment"]
+    assert minions.done == [SOFTWARE]
+    assert [owner["id"] for owner in lock_util.holders(opts)] == [thief[0].id]
+    thief[0].release()
+
+
+def test_a_step_that_fails_gives_the_site_back(opts, runners, minions):
+    minions.answer = {"file_|-a_|-a_|-managed": {"result": False, "comment": "no room"}}
+    states = orchestrate(runners)
+    assert [s["__id__"] for s in states if "no room" in s["comment"]] == [
+        "What is local is installed and configured on both nodes"
+    ]
+    assert lock_util.holders(opts) == []
+
+
+def test_a_run_that_ends_in_the_middle_gives_the_site_back_though_its_process_lives(opts, runners):
+    assert [state["result"] for state in orchestrate(runners, "half")] == [True]
+    gc.collect()
+    assert lock_util.holders(opts) == []

@@ -6,9 +6,7 @@ import pytest
 from salt.exceptions import CommandExecutionError
 from support import ROOT
 
-from .world import TASKS, World, gates_util, runner, site_util
-
-STEPS = [name for name, *_ in runner._STEPS]
+from .world import STEPS, TASKS, World, gates_util, runner, site_util
 
 
 @pytest.fixture

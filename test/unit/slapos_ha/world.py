@@ -11,6 +11,7 @@ TASKS = ["task#addpart", "task#chkaddip", "task#collect", "task#delpart", "task#
 module = load_module("_modules/slapos_ha.py")
 site_util = load_module("_utils/slapos_site.py")
 gates_util = load_module("_utils/slapos_site_gates.py")
+lock_util = load_module("_utils/slapos_site_lock.py")
 show_util = load_module("_utils/slapos_site_show.py")
 
 UTILS = {
@@ -18,6 +19,7 @@ UTILS = {
     for name, util in (
         ("slapos_site", site_util),
         ("slapos_site_gates", gates_util),
+        ("slapos_site_lock", lock_util),
         ("slapos_site_show", show_util),
     )
     for function, _ in inspect.getmembers(util, inspect.isfunction)
@@ -25,6 +27,7 @@ UTILS = {
 }
 
 runner = load_module("_runners/slapos_ha.py", __utils__=UTILS)
+STEPS = [name for name, *_ in runner._STEPS]
 
 
 class World:
