@@ -144,7 +144,10 @@ def words(config):
             raise SaltInvocationError(f"config: {section!r} is no name of a section")
         answer[section] = {}
         for key, value in keywords.items():
-            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*(@[A-Za-z0-9_.-]+)?", str(key)):
+            # Agent 2.1 takes a sign at the end for an operator: nodes- removes from the list.
+            if not re.fullmatch(
+                r"[A-Za-z][A-Za-z0-9_.-]*(?<!-)(@[A-Za-z0-9_.-]+(?<!-))?", str(key)
+            ):
                 raise SaltInvocationError(f"config: {section}.{key} is no name of a keyword")
             if str(key).split("@")[0] in ("secret", "password"):
                 raise SaltInvocationError(

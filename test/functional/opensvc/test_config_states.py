@@ -740,9 +740,12 @@ def test_a_key_gets_its_content(states, world, before, verb, old, test):
 
 def test_a_key_from_the_file_server(states, world, root):
     """The launchers are files of the formula; settings.json is rendered."""
-    text = (root / "FORMULA").read_text()
+    text = (root / "slapos_ha/files/re6st").read_text()
     (world.etc / CFG_FILE).write_text(cfg(x=coded(text)))
-    assert states.opensvc.key_present(CFG, key="x", source="salt://FORMULA").result is True
+    assert (
+        states.opensvc.key_present(CFG, key="x", source="salt://slapos_ha/files/re6st").result
+        is True
+    )
     name = world.base / "template"
     name.write_text("{{ who }} on {{ grains.id }}\n")
     (world.etc / CFG_FILE).write_text(cfg(x=coded("me on demo1\n")))

@@ -470,6 +470,8 @@ def test_values_become_the_agents_words(utils):
         {"DEFAULT": {"x": {"y": 1}}},
         {"DEFAULT": {"x y": 1}},
         {"DEFAULT": {"x+": 1}},
+        {"DEFAULT": {"nodes-": 1}},
+        {"DEFAULT": {"nodes@demo1-": 1}},
         {"DEFAULT": {"x[0]": 1}},
         {"fs 0": {"x": 1}},
         {"fs#0": {"x": "a\n# b"}},
