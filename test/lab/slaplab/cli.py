@@ -228,6 +228,8 @@ def main(arguments=None):
         )
         return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Started in the background by a shell, a program inherits that Ctrl-C is ignored: then nobody could end it in order.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     lab = Lab()
     try:
         return _do(lab, given, rest) or 0

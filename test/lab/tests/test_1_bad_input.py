@@ -38,13 +38,18 @@ def nodes(*names):
     return {name: {"address": f"10.98.0.{number}"} for number, name in enumerate(names, 11)}
 
 
+def stranger(pillar):
+    pillar["cluster"]["nodes"] = {**nodes("demo1"), "demo9": {"address": "10.98.0.19"}}
+    pillar["drbd"]["addresses"] = {"demo1": "10.98.1.11", "demo9": "10.98.1.19"}
+
+
 # how the pillar is spoilt, what the error says
 PILLARS = [
     ("unknown key", change("drbd:prot", 7289), r"slapos_ha:drbd:prot: unknown key; known here: .*port"),
     ("wrong type", change("drbd:port", "abc"), r"slapos_ha:drbd:port: 'abc' is not right; give a free TCP port"),
     ("one node", change("cluster:nodes", nodes("demo1")), r"slapos_ha:cluster:nodes: \{demo1\} is not right; give exactly two nodes"),
     ("three nodes", change("cluster:nodes", nodes("demo1", "demo2", "demo3")), r"give exactly two nodes"),
-    ("a node that is no minion", change("cluster:nodes", {**nodes("demo1"), "demo9": {"address": "10.98.0.19"}}), r"cluster:nodes:demo9: 'demo9' is no minion of this master \(accepted: demo1, demo2\)"),
+    ("a node that is no minion", stranger, r"cluster:nodes:demo9: 'demo9' is no minion of this master \(accepted: demo1, demo2\)"),
     ("two nodes, one address", change("cluster:nodes", {name: {"address": "10.98.0.11"} for name in HOSTS}), r"'10.98.0.11' is given for both nodes; give each node its own"),
     ("address of nobody", change("cluster:nodes:demo2:address", "10.98.0.99"), r"cluster:nodes:demo2:address: '10.98.0.99' is on no interface of demo2"),
     ("name too long", change("service:name", "c" * 40), r"slapos_ha:service:name: .* give a name of 1 to 31"),
