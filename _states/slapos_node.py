@@ -269,6 +269,7 @@ def environment_present(
 
     When the environment has them already, no process is started.
     """
+
     def read():
         return __salt__["slapos_node.environment_missing"](name, requirements)
 
