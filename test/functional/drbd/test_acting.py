@@ -288,7 +288,7 @@ def test_a_split_brain_is_resolved_with_the_proof_of_both_sides(drbd, world):
 def test_writes_are_only_discarded_in_a_split_brain(drbd, world):
     world.now("standalone", "demo2")
     assert "needs force=True" in refused(drbd.connect, "t0", discard_my_data=True, peer=ids("sb"))
-    assert "give as peer what drbd.generation_ids says on the other node" in refused(
+    assert "refused: give as peer what drbd.generation_ids says on the other node" in refused(
         drbd.connect, "t0", **DISCARD
     )
     assert "not a split brain but peer_newer: the peer has the newer data" in refused(
@@ -386,10 +386,11 @@ def test_a_volume_is_a_number(drbd, world, name, volume):
     assert world.acts() == []
 
 
-def test_no_metadata_below_a_resource_that_is_up(drbd, world):
-    world.now("skipped")
+@pytest.mark.parametrize("state", ["skipped", "sb", "detached"])
+def test_no_metadata_below_a_resource_that_is_up(drbd, world, state):
+    world.now(state)
     world.says("drbdadm", "get-gi", said=["", "", 1])
-    assert "it is up (Secondary UpToDate, " in refused(drbd.create_md, "t0", force=True)
+    assert "refused: it is up (" in refused(drbd.create_md, "t0", force=True)
     assert world.acts() == []
 
 
