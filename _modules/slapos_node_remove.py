@@ -128,18 +128,18 @@ def _forget_notes(_site, folders):
 
 def _leave(site, _names):
     here = site["node"].lower()
-    known = __salt__["opensvc.cluster_status"]()
-    if len(known["cluster"]["nodes"]) > 1:
+    # The file, and not the daemon, which may not yet have seen that the other node has left.
+    config = __salt__["opensvc.config_show"]("cluster") or {}
+    if len(config.get("cluster", {}).get("nodes", "").split()) > 1:
         __salt__["opensvc.leave"](timeout=_AGENT_SECONDS)
     else:
         # The last one has nobody to leave. Its own secret and id stay, as of an agent that was never in a cluster.
-        config = __salt__["opensvc.config_show"]("cluster") or {}
         for name in site["cluster"]["heartbeats"]:
             if name in config:
                 __salt__["opensvc.config_delete_section"]("cluster", name)
         __salt__["opensvc.config_unset"]("cluster", ["cluster.name"])
     # A node that leaves is frozen by its agent, for what it may still run: nothing, here.
-    known = __salt__["opensvc.wait_nodes"]("idle", nodes=[here], timeout=_AGENT_SECONDS)
+    __salt__["opensvc.wait_nodes"]("idle", nodes=[here], timeout=_AGENT_SECONDS)
     if __salt__["opensvc.cluster_status"]()["nodes"][here]["frozen"]:
         __salt__["opensvc.node_thaw"]()
         __salt__["opensvc.wait_nodes"]("thawed", nodes=[here], timeout=_AGENT_SECONDS)

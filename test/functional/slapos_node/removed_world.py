@@ -175,7 +175,8 @@ class World:
 
     def opensvc__config_show(self, path):
         if path == "cluster":
-            return {"cluster": {"name": self.name}, "hb#1": {}, "hb#9": {}}
+            members = " ".join(self.members)
+            return {"cluster": {"name": self.name, "nodes": members}, "hb#1": {}, "hb#9": {}}
         return self.configs.get(path)
 
     def opensvc__cluster_status(self, fresh=True):
