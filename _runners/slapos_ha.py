@@ -101,8 +101,10 @@ def _move(target):
             site.notes.append(f"already on {node}")
             return
         red = __utils__["slapos_site_gates.gates"](site, node)
-        if red:
-            raise _stop(f"the service is not moved to {node}:\n" + "\n".join(red))
+        closed, site.forced = __utils__["slapos_site_gates.closed"](red, site.force)
+        if closed:
+            text, remedy = closed
+            raise _stop(f"the service is not moved to {node}:\n{text}", remedy)
         site.single(
             node,
             "opensvc.placed",
@@ -262,8 +264,8 @@ def _plan(site):
     ]
 
 
-def _open(site, preflight=False):
-    return __utils__["slapos_site.open"](__opts__, site, preflight)
+def _open(site, preflight=False, force=()):
+    return __utils__["slapos_site.open"](__opts__, site, preflight, force)
 
 
 def _event(site, step, phase, **data):
@@ -299,7 +301,7 @@ def _claimed(shape, name, lock):
     return taken
 
 
-def step(name, site=None, shape=None, lock=None):
+def step(name, site=None, shape=None, lock=None, force=None):
     """
     Do one step of the deployment; the orchestration calls this for each.
 
@@ -318,6 +320,9 @@ def step(name, site=None, shape=None, lock=None):
         decides on is asked by the step itself in either case.
     lock
         The id (str) of the site's lock, which the calling orchestration holds. Without it the step has to get the lock for itself; the preflight needs none.
+    force
+        Gates (list of str) that do not stop a move when they are red, each by its name: drbd_source, heartbeats, standby, tasks, versions, ids. The gates
+        drbd_connected, drbd_target, drbd_sync, agents, frozen and failed cannot be forced.
 
     Returns ``{"result": bool, "comment": str, "changes": dict, "plan": [...], "shape": dict, "agent_seconds": float}``; a failure is a result,
     nothing is raised.
@@ -332,11 +337,15 @@ def step(name, site=None, shape=None, lock=None):
         }
     here = claimed = None
     try:
+        wrong = __utils__["slapos_site_gates.unforceable"](force or [])
+        if wrong:
+            raise _stop("\n".join(wrong), "Nothing was changed.")
         here = (
             __utils__["slapos_site.known"](__opts__, shape)
             if shape and name != "preflight"
-            else _open(site, preflight=name == "preflight")
+            else _open(site, name == "preflight", force or [])
         )
+        here.force = force or []
         if name == "preflight":
             return {
                 "result": True,
@@ -353,6 +362,7 @@ def step(name, site=None, shape=None, lock=None):
         comment = (
             _obstacles(error, site) if name == "preflight" else __utils__["slapos_site.told"](error)
         )
+        comment = "\n".join([*(here.forced if here else ()), comment])
         _event(here.shape["site"] if here else site or "-", name, "failed", comment=comment)
         return {
             "result": False,
@@ -364,7 +374,7 @@ def step(name, site=None, shape=None, lock=None):
     finally:
         if claimed:
             claimed.release()
-    comment = "; ".join(here.notes) or known[name][0]
+    comment = "; ".join([*here.forced, *here.notes]) or known[name][0]
     _event(here.shape["site"], name, "done", comment=comment)
     return {
         "result": True,
@@ -376,8 +386,11 @@ def step(name, site=None, shape=None, lock=None):
 
 
 def _preflight_report(here):
+    gates = [("versions", sentence) for sentence in here.versions_apart()]
+    _, forced = __utils__["slapos_site_gates.closed"](gates, here.force)
     said = [
-        f"site {here.shape['site']}: {here.first} (preferred) and {here.second}, service {here.shape['path']}"
+        *forced,
+        f"site {here.shape['site']}: {here.first} (preferred) and {here.second}, service {here.shape['path']}",
     ]
     for node in here.nodes:
         facts = here.facts[node]

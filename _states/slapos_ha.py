@@ -20,7 +20,7 @@ def __virtual__():
     return __virtualname__
 
 
-def step(name, step, site=None, steal=False):
+def step(name, step, site=None, steal=False, force=None):
     """
     Do one step of the deployment, or say that it is done.
 
@@ -39,6 +39,8 @@ def step(name, step, site=None, steal=False):
     steal
         Take the site over from whoever is at work on it (bool), whose run stops at its next step. For the preflight; otherwise it is refused while another
         run has the site's lock.
+    force
+        Gates (list of str) that do not stop a move when they are red, each by its name; those that there are: ``salt-run -d slapos_ha.step``. Wrong names fail the preflight.
 
     Returns a state result; in test mode steps that are not done have the result None and nothing is asked or changed beyond the preflight. The lock is
     given back after the last step, after a step that failed, and by the kernel when the process ends in any other way.
@@ -46,7 +48,7 @@ def step(name, step, site=None, steal=False):
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     known = __context__.get(f"{_KNOWN}.{site}")
     if step == "preflight":
-        return _preflight(ret, site, steal)
+        return _preflight(ret, site, steal, force)
     if known is None:
         ret.update(
             result=False, comment="the step preflight has to come first in this orchestration"
@@ -67,7 +69,8 @@ def step(name, step, site=None, steal=False):
         if planned and planned["done"]:
             ret["comment"] = "already so"
         else:
-            _run(ret, step, {"site": site, "shape": known["shape"], "lock": lock.id})
+            given = {"site": site, "shape": known["shape"], "lock": lock.id, "force": force}
+            _run(ret, step, given)
         over = ret["result"] is False or step == known["plan"][-1]["step"]
     except CommandExecutionError as error:
         ret.update(result=False, comment=__utils__["slapos_site.told"](error))
@@ -77,9 +80,9 @@ def step(name, step, site=None, steal=False):
     return ret
 
 
-def _preflight(ret, site, steal):
+def _preflight(ret, site, steal, force):
     _unlock(site)
-    done = _run(ret, "preflight", {"site": site})
+    done = _run(ret, "preflight", {"site": site, "force": force})
     __context__[f"{_KNOWN}.{site}"] = None
     if ret["result"] and not __opts__["test"]:
         try:

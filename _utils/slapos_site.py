@@ -5,6 +5,8 @@ What stops a step is a CommandExecutionError with the attribute ``remedy``, made
 and a class of ours that one of them raises is not the one that another catches.
 """
 
+import re
+
 import salt.client
 import salt.key
 from salt.exceptions import CommandExecutionError, SaltClientError
@@ -31,11 +33,15 @@ def told(error):
     return f"{error}\n{getattr(error, 'remedy', _AGAIN)}"
 
 
-def open_(opts, site=None, preflight=False):
-    """The site with the facts of both nodes; raises with every problem there is. ``opts`` is the caller's ``__opts__``."""
+def open_(opts, site=None, preflight=False, force=()):
+    """
+    The site with the facts of both nodes; raises with every problem there is.
+
+    ``opts`` is the caller's ``__opts__``. A preflight also asks what stands in the way, but for the gates that ``force`` names.
+    """
     # A copy: what the loader gives as __opts__ is another thing in each loader's functions.
     client, opts = _client(opts), dict(opts)
-    facts, problems = _snapshot(client, opts, site, preflight)
+    facts, problems = _snapshot(client, opts, site, preflight, force)
     if problems:
         raise stop("\n".join(problems), "Nothing was changed.")
     return _Site(client, opts, next(iter(facts.values()))["shape"], facts)
@@ -62,6 +68,9 @@ class _Site:
         self.first, self.second = self.nodes
         self.changes = {}
         self.notes = []
+        # Names of gates that do not stop a move, and what was passed in spite of them.
+        self.force = []
+        self.forced = []
         self.agent_seconds = 0.0
 
     @property
@@ -159,6 +168,14 @@ class _Site:
     def instance(self, node):
         return ((self.service() or {}).get("instances") or {}).get(node) or {}
 
+    def own(self, node):
+        """``(node, instance)`` as the node's own agent knows them, which is sooner than the other's; empty where it does not answer."""
+        status = self.facts[node]["cluster"]
+        if "error" in status:
+            return {}, {}
+        service = status["objects"].get(self.shape["path"]) or {}
+        return status["nodes"].get(node) or {}, (service.get("instances") or {}).get(node) or {}
+
     def resource(self, rid):
         """The resource as its last known on any node, the node where the service is up first."""
         for node in sorted(self.nodes, key=lambda name: name != self.active()):
@@ -181,6 +198,39 @@ class _Site:
 
     def tasks(self):
         return [f"task#{name}" for name in sorted(self.shape["tasks"])]
+
+    def busy(self):
+        """{node: ids of the processes of tasks that run now, None, or text that says why that is not known}; not asked while every task is disabled."""
+        if not any(map(self.enabled, self.tasks())):
+            return {}
+        names = "|".join(sorted(map(re.escape, self.shape["tasks"])))
+        # The launcher's command line, as files/service.yaml has it.
+        pattern = rf"/slapos run ({names})( |$)"
+        return self.call(self.nodes, "ps.pgrep", pattern, full=True, pattern_is_regex=True)
+
+    def versions_apart(self):
+        return _versions_apart(self.facts)
+
+    def ids_apart(self):
+        """In which of the site's users the nodes differ, as sentences."""
+        one, two = self.nodes
+        known = {node: self.facts[node]["ids"] for node in self.nodes}
+        unknown = [
+            f"the users' ids on {node} are not known: {ids['error']}"
+            for node, ids in known.items()
+            if "error" in ids
+        ]
+        if unknown:
+            return unknown
+        here, there = (known[node].get("users") or {} for node in self.nodes)
+        apart = [name for name in sorted({*here, *there}) if here.get(name) != there.get(name)]
+        if not apart:
+            return []
+        name = apart[0]
+        return [
+            f"the users {', '.join(apart)} are not the same on both nodes ({name}: {here.get(name, 'missing')} on {one}, {there.get(name, 'missing')} on "
+            f"{two}): salt -L {self.minion(one)},{self.minion(two)} state.apply slapos_ha.users"
+        ]
 
 
 def _call(client, target, target_type, function, args=(), kwargs=None):
@@ -216,7 +266,7 @@ def _is_follow_up(state):
     return "One or more requisite failed" in str(state.get("comment", ""))
 
 
-def _snapshot(client, opts, site, preflight=False):
+def _snapshot(client, opts, site, preflight=False, force=()):
     """Ask every minion that has the pillar, and return the facts of the chosen site's two nodes by node name, with all problems found."""
     said = _call(client, "slapos_ha:*", "pillar", "slapos_ha.facts", (), {"preflight": preflight})
     broken = {minion: answer for minion, answer in said.items() if not isinstance(answer, dict)}
@@ -276,15 +326,27 @@ def _snapshot(client, opts, site, preflight=False):
             )
     if not facts and not problems:
         problems.append("no node of the site answered")
-    return facts, problems + (_differences(facts) if preflight and len(facts) == 2 else [])
+    if preflight and len(facts) == 2:
+        problems += _pillars_apart(facts)
+        if "versions" not in force:
+            problems += _versions_apart(facts)
+    return facts, problems
 
 
 def _accepted_minions(opts):
     return sorted(salt.key.get_key(opts).list_keys().get("minions", []))
 
 
-def _differences(facts):
-    """What must be equal on both nodes and is not."""
+def _pillars_apart(facts):
+    (one, here), (two, there) = sorted(facts.items())
+    if all(here["shape"][key] == there["shape"][key] for key in ("fqdn", "nodes")):
+        return []
+    return [
+        f"{one} and {two} see different pillars of site {here['site']}; target one file at both, then: salt '*' saltutil.refresh_pillar"
+    ]
+
+
+def _versions_apart(facts):
     (one, here), (two, there) = sorted(facts.items())
     problems = []
     for what, read in (
@@ -300,11 +362,4 @@ def _differences(facts):
             problems.append(
                 f"{what} is {left} on {one} and {right} on {two}; install one version on both"
             )
-    if (
-        here["shape"]["fqdn"] != there["shape"]["fqdn"]
-        or here["shape"]["nodes"] != there["shape"]["nodes"]
-    ):
-        problems.append(
-            f"{one} and {two} see different pillars of site {here['site']}; target one file at both, then: salt '*' saltutil.refresh_pillar"
-        )
     return problems

@@ -3,9 +3,11 @@
 #   salt-run state.orch orch.deploy pillar='{"slapos_ha": {"site": "paris"}}'     where this master has several sites
 #   salt-run state.orch orch.deploy test=True                                      what it would do
 #   salt-run state.orch orch.deploy pillar='{"slapos_ha": {"steal": true}}'        in the place of a run that hangs
+#   salt-run state.orch orch.deploy pillar='{"slapos_ha": {"force": ["versions"]}}' in spite of a gate that is red, by its name
 # Each step looks at the world first and is skipped when it is done; a run that died anywhere is simply run again.
 # The steps and their conditions are in _runners/slapos_ha.py.
 {%- set site = salt['pillar.get']('slapos_ha:site', none) %}
+{%- set force = salt['pillar.get']('slapos_ha:force', []) %}
 {%- set steps = [
   ('preflight', 'Both nodes can become a site'),
   ('base', 'Agent and DRBD are ready on both nodes'),
@@ -31,6 +33,7 @@
   slapos_ha.step:
     - step: {{ step }}
     - site: {{ site | json }}
+    - force: {{ force | json }}
 {%- if loop.first %}
     - steal: {{ salt['pillar.get']('slapos_ha:steal', false) | json }}
 {%- endif %}

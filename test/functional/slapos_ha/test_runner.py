@@ -125,12 +125,14 @@ def test_what_stops_in_a_util_is_an_answer_of_the_runner(runners, world):
 
 def test_a_red_gate_is_an_answer_of_the_runner(runners, world, minions):
     shape = runners["slapos_ha.step"]("preflight")["shape"]
-    world.facts["demo1"]["cluster"]["nodes"]["demo2"]["frozen"] = True
+    world.facts["demo2"]["cluster"]["nodes"]["demo2"]["frozen"] = True
     answer = runners["slapos_ha.step"]("re6st_switch", shape=shape)
-    assert answer["result"] is False and minions.done == []
+    assert answer["result"] is False
+    assert [function for _, function, *_ in minions.done] == ["ps.pgrep"]
     assert "the service is not moved to demo2:" in answer["comment"]
     assert "node demo2 is frozen" in answer["comment"]
     assert "run the orchestration again" in answer["comment"]
+    assert "frozen cannot be forced: the agent moves nothing that is frozen" in answer["comment"]
 
 
 # --- The orchestration, and who has the site -----------------------------------------------------------------------------------------------
@@ -145,10 +147,6 @@ def orchestrate(runners, sls="orch.deploy", **kwargs):
     states = said["data"]["master_master"]
     assert isinstance(states, dict), states
     return sorted(states.values(), key=lambda state: state["__run_num__"])
-
-
-def steal(**slapos_ha):
-    return {"slapos_ha": {"steal": True, **slapos_ha}}
 
 
 @pytest.fixture
@@ -216,7 +214,7 @@ def test_a_step_by_itself_has_to_get_the_site_too(opts, runners, minions, bob):
 
 
 def test_stealing_says_whose_it_was_and_the_other_stops(runners, bob):
-    first, *others = orchestrate(runners, pillar=steal())
+    first, *others = orchestrate(runners, pillar={"slapos_ha": {"steal": True}})
     assert all(state["result"] for state in (first, *others)), first
     assert "took the lock over from orch.deploy of bob" in first["comment"]
     with pytest.raises(lock_util.CommandExecutionError, match="lost the lock of site paris"):
@@ -252,3 +250,31 @@ def test_a_run_that_ends_in_the_middle_gives_the_site_back_though_its_process_li
     assert [state["result"] for state in orchestrate(runners, "half")] == [True]
     gc.collect()
     assert lock_util.holders(opts) == []
+
+
+def half_deployed(world):
+    """Such that the step re6st_switch is to do."""
+    for instance in world.object["instances"].values():
+        for rid in ("app#0", "app#1", *TASKS):
+            instance["resources"][rid]["disable"] = True
+    world.facts["demo2"]["agent"] = {"major": 2, "version": "2.1-1880"}
+
+
+def test_a_gate_that_is_forced_by_pillar(runners, world, minions):
+    half_deployed(world)
+    (first, *_) = orchestrate(runners)
+    assert first["result"] is False
+    assert "the OpenSVC agent is 2.1-1890 on demo1 and 2.1-1880 on demo2" in first["comment"]
+    states = orchestrate(runners, pillar={"slapos_ha": {"force": ["versions"]}})
+    (moved,) = (s for s in states if s["__id__"] == "The service is on the second node for re6st")
+    assert moved["result"] is True
+    for state in (states[0], moved):
+        assert "the gate versions is red and was forced: the OpenSVC agent" in state["comment"]
+    assert (["demo2"], "state.single", "opensvc.placed") in minions.done
+
+
+@pytest.mark.parametrize("force", [["all"], ["drbd_target"], "versions"])
+def test_what_cannot_be_forced_stops_the_orchestration_at_once(runners, minions, force):
+    first, *others = orchestrate(runners, pillar={"slapos_ha": {"force": force}})
+    assert first["result"] is False and first["comment"].startswith("slapos_ha:force: ")
+    assert {state["result"] for state in others} == {False} and minions.done == []

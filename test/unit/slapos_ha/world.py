@@ -30,6 +30,18 @@ runner = load_module("_runners/slapos_ha.py", __utils__=UTILS)
 STEPS = [name for name, *_ in runner._STEPS]
 
 
+class Tasks:
+    """Minions that are asked for the processes of tasks only."""
+
+    def __init__(self, busy):
+        self.busy, self.asked = busy, []
+
+    def cmd(self, target, function, arg, kwarg, **kwargs):
+        assert function == "ps.pgrep" and kwarg == {"full": True, "pattern_is_regex": True}
+        self.asked.append(arg[0])
+        return {minion: {"ret": self.busy.get(minion)} for minion in target}
+
+
 class World:
     """Both nodes' facts, built up the way a deployment builds a site."""
 
@@ -37,6 +49,7 @@ class World:
         self.merged = merge(
             copy.deepcopy(defaults), copy.deepcopy(example["slapos_ha"]), merge_lists=False
         )
+        self.tasks = Tasks({})
         self.shape = module.derive(self.merged, "demo1")
         self.facts = {
             node: {
@@ -50,7 +63,7 @@ class World:
         }  # fmt: skip
 
     def site(self):
-        return site_util._Site(None, {}, self.shape, self.facts)
+        return site_util._Site(self.tasks, {}, self.shape, self.facts)
 
     def cluster(self):
         for node, other in (("demo1", "demo2"), ("demo2", "demo1")):
