@@ -1,7 +1,9 @@
 """The algebra of states, and what a wait is satisfied with."""
 
 import pytest
-from standin import status, waits
+from standin import instance, status, waits
+
+from .conftest import write_cluster, write_object
 
 
 @pytest.mark.parametrize(
@@ -50,3 +52,17 @@ DATA = {
 )
 def test_waits(condition, answer):
     assert waits.satisfied(DATA, condition) is answer
+
+
+def test_a_slow_evaluation_does_not_hide_what_an_action_left(fake_root, monkeypatch):
+    """It began before the action, and ends after it."""
+    write_cluster(fake_root)
+    write_object(fake_root, "slapos/svc/comp1", {"fs#flag": {"type": "flag"}})
+    monkeypatch.setattr(instance, "tell_daemon", lambda request: None)
+    slow = instance.Instance("slapos/svc/comp1", console=False)
+    later = instance.time.time() + 60
+    slow._write({"updated": later, "avail": "stdby up"})
+    slow._write({"updated": later - 5, "avail": "warn"})
+    assert slow.cached_status()["avail"] == "stdby up"
+    slow._write({"updated": later + 5, "avail": "down"})
+    assert slow.cached_status()["avail"] == "down"

@@ -354,7 +354,12 @@ class Instance:
 
     def _write(self, data):
         data["csum"] = _csum(data)
-        env.write_atomic(self.status_file, json.dumps(data), mtime=data["updated"])
+        env.makedirs(self.var_dir)
+        with open(os.path.join(self.var_dir, "status.lock"), "a+", encoding="utf-8") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            # A slow evaluation that began before an action must not hide what the action left.
+            if conf.mtime(self.status_file) <= data["updated"]:
+                env.write_atomic(self.status_file, json.dumps(data), mtime=data["updated"])
         if self.options.get("origin") != "daemon":
             tell_daemon({"action": "status", "path": self.path})
         return data
