@@ -432,6 +432,27 @@ def test_a_start_puts_all_addresses_back_before_it_formats(world):
     assert sorted(world.given) == addresses, "once is enough"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root")
+def test_the_kernel_takes_what_ip_is_told(world):
+    """The real ip, in a network namespace of its own: it refuses options within a batch."""
+    batch = world.folder / "run/ip.batch"
+    world.service.give_addresses_back()
+    given = batch.read_text()
+    world.given = list(GIVEN)
+    world.service.take_addresses_away()
+    (world.folder / "give").write_text(
+        given + "".join(f"route add local {net} dev lo\n" for net in GIVEN if "/80" in net)
+    )
+    show = "{ ip -o address show scope global; ip route show table local; ip -6 route show table local; } | grep -E '2001|10[.]98' | wc -l"
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-ec", f"ip link set lo up; ip -batch {world.folder}/give; {show}; ip -batch {batch}; {show}"],
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    before, after = map(int, done.stdout.split())
+    assert done.returncode == 0 and before >= len(GIVEN) and after == 0, done
+
+
 def test_addresses_of_another_prefix_are_left_to_format(world, monkeypatch):
     monkeypatch.setattr(
         world.module.base.Re6st,
