@@ -7,8 +7,6 @@ Decisions are made here from one snapshot of both nodes (``slapos_ha.facts``); w
 Run ``salt-run saltutil.sync_all`` after each change of the formula: orchestrations use the master's own copy.
 """
 
-import salt.utils.event
-import salt.utils.user
 from salt.exceptions import CommandExecutionError
 
 # --- The steps ------------------------------------------------------------------------------------------------------------------------------------
@@ -268,37 +266,17 @@ def _open(site, preflight=False, force=()):
     return __utils__["slapos_site.open"](__opts__, site, preflight, force)
 
 
-def _event(site, step, phase, **data):
-    with salt.utils.event.get_master_event(__opts__, __opts__["sock_dir"], listen=False) as bus:
-        bus.fire_event(
-            {"step": step, "phase": phase, **data}, f"slapos_ha/{site}/deploy/{step}/{phase}"
-        )
+def _steps():
+    return __utils__["slapos_site_step.steps"](__opts__, __utils__, "deploy")
 
 
 def _in_use(site):
-    """Who is at work on a site, or on any when it is None, as lines."""
-    return [
-        __utils__["slapos_site_lock.sentence"](owner)
-        for owner in __utils__["slapos_site_lock.holders"](__opts__)
-        if site in (None, owner["site"])
-    ]
+    return _steps().in_use(site)
 
 
 def _obstacles(error, site):
-    """What a preflight or a look found in the way. What another run is in the middle of looks like obstacles too."""
+    """What a look found in the way. What another run is in the middle of looks like obstacles too."""
     return "\n".join([__utils__["slapos_site.told"](error), *_in_use(site)])
-
-
-def _claimed(shape, name, lock):
-    """The site's lock, taken for this step alone; None when the orchestration that called it has the lock."""
-    if any(owner["id"] == lock for owner in __utils__["slapos_site_lock.holders"](__opts__)):
-        return None
-    owner = {"user": salt.utils.user.get_specific_user(), "run": "slapos_ha.step"}
-    taken = __utils__["slapos_site_lock.take"](
-        __opts__, shape["site"], owner, sum(shape["timeouts"].values())
-    )
-    taken.renew(name)
-    return taken
 
 
 def step(name, site=None, shape=None, lock=None, force=None):
@@ -328,14 +306,9 @@ def step(name, site=None, shape=None, lock=None, force=None):
     nothing is raised.
     """
     known = {step_name: (what, act) for step_name, what, _, act in _STEPS}
+    steps = _steps()
     if name != "preflight" and name not in known:
-        return {
-            "result": False,
-            "comment": f"there is no step {name!r}; the steps: preflight, {', '.join(known)}",
-            "changes": {},
-            "plan": [],
-        }
-    here = claimed = None
+        return steps.unknown(name, known)
     try:
         wrong = __utils__["slapos_site_gates.unforceable"](force or [])
         if wrong:
@@ -347,42 +320,10 @@ def step(name, site=None, shape=None, lock=None, force=None):
         )
         here.force = force or []
         if name == "preflight":
-            return {
-                "result": True,
-                "comment": "\n".join([_preflight_report(here), *_in_use(here.shape["site"])]),
-                "changes": {},
-                "plan": _plan(here),
-                "shape": here.shape,
-                "agent_seconds": 0.0,
-            }
-        claimed = _claimed(here.shape, name, lock)
-        _event(here.shape["site"], name, "begin", what=known[name][0])
-        known[name][1](here)
+            return steps.ready(_preflight_report(here), _plan(here), here)
     except CommandExecutionError as error:
-        comment = (
-            _obstacles(error, site) if name == "preflight" else __utils__["slapos_site.told"](error)
-        )
-        comment = "\n".join([*(here.forced if here else ()), comment])
-        _event(here.shape["site"] if here else site or "-", name, "failed", comment=comment)
-        return {
-            "result": False,
-            "comment": comment,
-            "changes": here.changes if here else {},
-            "plan": [],
-            "agent_seconds": here.agent_seconds if here else 0.0,
-        }
-    finally:
-        if claimed:
-            claimed.release()
-    comment = "; ".join([*here.forced, *here.notes]) or known[name][0]
-    _event(here.shape["site"], name, "done", comment=comment)
-    return {
-        "result": True,
-        "comment": comment,
-        "changes": here.changes,
-        "plan": [],
-        "agent_seconds": round(here.agent_seconds, 1),
-    }
+        return steps.stopped(error, name, site)
+    return steps.do(name, *known[name], here, lock)
 
 
 def _preflight_report(here):

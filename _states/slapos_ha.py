@@ -1,5 +1,5 @@
 """
-The steps of the deployment as states of an orchestration. They run on the master; see ``orch/deploy.sls``.
+The steps of an orchestration as states. They run on the master; see ``orch/deploy.sls`` and ``orch/teardown.sls``.
 
 .. code-block:: yaml
 
@@ -20,9 +20,9 @@ def __virtual__():
     return __virtualname__
 
 
-def step(name, step, site=None, steal=False, force=None):
+def step(name, step, site=None, steal=False, runner="slapos_ha.step", options=None):
     """
-    Do one step of the deployment, or say that it is done.
+    Do one step of an orchestration, or say that it is done.
 
     .. code-block:: yaml
 
@@ -33,22 +33,25 @@ def step(name, step, site=None, steal=False, force=None):
     name
         What is so afterwards, for the report (str).
     step
-        ``preflight`` or a step of ``salt-run slapos_ha.plan`` (str). The preflight asks both nodes once; later steps that it found done are skipped.
+        ``preflight`` or a step of the runner, of a deployment one of ``salt-run slapos_ha.plan`` (str). The preflight asks both nodes once; later steps that it found done are skipped.
     site
         The site's name (str); needed when this master has several.
     steal
         Take the site over from whoever is at work on it (bool), whose run stops at its next step. For the preflight; otherwise it is refused while another
         run has the site's lock.
-    force
-        Gates (list of str) that do not stop a move when they are red, each by its name; those that there are: ``salt-run -d slapos_ha.step``. Wrong names fail the preflight.
+    runner
+        The runner's function that knows the steps (str): ``slapos_ha.step`` or ``slapos_ha.teardown_step``.
+    options
+        More arguments of that function (dict): ``force`` of a deployment, ``destroy_data`` of a teardown; see ``salt-run -d slapos_ha``.
 
     Returns a state result; in test mode steps that are not done have the result None and nothing is asked or changed beyond the preflight. The lock is
     given back after the last step, after a step that failed, and by the kernel when the process ends in any other way.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
-    known = __context__.get(f"{_KNOWN}.{site}")
+    key, options = f"{_KNOWN}.{runner}.{site}", {"site": site, **(options or {})}
+    known = __context__.get(key)
     if step == "preflight":
-        return _preflight(ret, site, steal, force)
+        return _preflight(ret, site, steal, runner, options, key)
     if known is None:
         ret.update(
             result=False, comment="the step preflight has to come first in this orchestration"
@@ -69,8 +72,7 @@ def step(name, step, site=None, steal=False, force=None):
         if planned and planned["done"]:
             ret["comment"] = "already so"
         else:
-            given = {"site": site, "shape": known["shape"], "lock": lock.id, "force": force}
-            _run(ret, step, given)
+            _run(ret, runner, step, {**options, "shape": known["shape"], "lock": lock.id})
         over = ret["result"] is False or step == known["plan"][-1]["step"]
     except CommandExecutionError as error:
         ret.update(result=False, comment=__utils__["slapos_site.told"](error))
@@ -80,10 +82,10 @@ def step(name, step, site=None, steal=False, force=None):
     return ret
 
 
-def _preflight(ret, site, steal, force):
+def _preflight(ret, site, steal, runner, options, key):
     _unlock(site)
-    done = _run(ret, "preflight", {"site": site, "force": force})
-    __context__[f"{_KNOWN}.{site}"] = None
+    done = _run(ret, runner, "preflight", options)
+    __context__[key] = None
     if ret["result"] and not __opts__["test"]:
         try:
             # Made before the lock was ours, the plan may be as old as the end of another run: each step looks for itself before it acts.
@@ -92,15 +94,13 @@ def _preflight(ret, site, steal, force):
         except CommandExecutionError as error:
             ret.update(result=False, comment=__utils__["slapos_site.told"](error))
     if ret["result"]:
-        __context__[f"{_KNOWN}.{site}"] = done
+        __context__[key] = done
     return ret
 
 
-def _run(ret, step, arguments):
+def _run(ret, runner, step, arguments):
     """Have the runner do a step, put what it says into ``ret``, and return it."""
-    answer = __salt__["saltutil.runner"](
-        "slapos_ha.step", arg=[step], kwarg=arguments, full_return=True
-    )
+    answer = __salt__["saltutil.runner"](runner, arg=[step], kwarg=arguments, full_return=True)
     done = answer.get("return")
     if not isinstance(done, dict) or "result" not in done:
         ret.update(result=False, comment=str(done))

@@ -33,7 +33,7 @@
   slapos_ha.step:
     - step: {{ step }}
     - site: {{ site | json }}
-    - force: {{ force | json }}
+    - options: {{ {'force': force} | json }}
 {%- if loop.first %}
     - steal: {{ salt['pillar.get']('slapos_ha:steal', false) | json }}
 {%- endif %}

@@ -210,7 +210,7 @@ def test_a_step_by_itself_has_to_get_the_site_too(opts, runners, minions, bob):
     bob.release()
     minions.meanwhile = lambda: minions.done.append(lock_util.holders(opts)[0]["run"])
     assert runners["slapos_ha.step"]("sync")["result"] is True
-    assert minions.done[-1] == "slapos_ha.step" and lock_util.holders(opts) == []
+    assert minions.done[-1] == "one step of orch.deploy" and lock_util.holders(opts) == []
 
 
 def test_stealing_says_whose_it_was_and_the_other_stops(runners, bob):

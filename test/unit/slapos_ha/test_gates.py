@@ -7,7 +7,7 @@ import pytest
 from salt.exceptions import CommandExecutionError
 from support import ROOT, load_module
 
-from .world import TASKS, UTILS, World, gates_util, runner
+from .world import TASKS, UTILS, World, gates_util, runner, step_util
 
 PARSE = load_module("_utils/drbd_parse.py")
 RECORDED = ROOT / "test/unit/drbd/recorded"
@@ -187,8 +187,8 @@ class Site:
 @pytest.fixture
 def site(healthy, monkeypatch):
     site = Site(healthy)
-    monkeypatch.setattr(runner, "_event", lambda *_, **__: None)
-    monkeypatch.setattr(runner, "_claimed", lambda *_: None)
+    monkeypatch.setattr(step_util._Steps, "_event", lambda *_, **__: None)
+    monkeypatch.setattr(step_util._Steps, "_claimed", lambda *_: None)
     monkeypatch.setitem(UTILS, "slapos_site.known", lambda opts, shape: site.site)
     return site
 

@@ -13,6 +13,7 @@ site_util = load_module("_utils/slapos_site.py")
 gates_util = load_module("_utils/slapos_site_gates.py")
 lock_util = load_module("_utils/slapos_site_lock.py")
 show_util = load_module("_utils/slapos_site_show.py")
+step_util = load_module("_utils/slapos_site_step.py")
 
 UTILS = {
     f"{name}.{function.rstrip('_')}": getattr(util, function)
@@ -21,6 +22,7 @@ UTILS = {
         ("slapos_site_gates", gates_util),
         ("slapos_site_lock", lock_util),
         ("slapos_site_show", show_util),
+        ("slapos_site_step", step_util),
     )
     for function, _ in inspect.getmembers(util, inspect.isfunction)
     if not function.startswith("_")
