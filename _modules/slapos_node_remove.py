@@ -110,13 +110,17 @@ def _forget(_site, paths):
 def _needs_stopped(path):
     """Without its configuration nobody could stop it any more."""
     known = __salt__["opensvc.status"](path)
-    if known is None or __salt__["opensvc.check"](path, "stopped", fresh=False)["done"]:
+    found = __salt__["opensvc.check"](path, "stopped", fresh=False)
+    if known is None or found["done"]:
         return
     if "/vol/" not in path:
         raise CommandExecutionError(
-            f"{path} is {known['avail']}, and is not removed before it is stopped: state opensvc.stopped"
+            f"{path} is not removed before it is stopped: state opensvc.stopped. It is {found['seen']}"
         )
-    # The volume of the launchers, which a service that failed to stop may have left.
+    # The volume of the launchers, which a service that failed to start or to stop may have left so.
+    if found["failed"]:
+        __salt__["opensvc.clear"](path)
+        __salt__["opensvc.wait"](path, "cleared", timeout=_AGENT_SECONDS)
     __salt__["opensvc.stop"](path)
     __salt__["opensvc.wait"](path, "stopped", timeout=_AGENT_SECONDS)
 

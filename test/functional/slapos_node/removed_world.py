@@ -70,7 +70,7 @@ class World:
         }
         self.avail = {SVC: "stdby up", VOL: "down"}
         self.drbd = {FQDN: {"up": True, "disk": f"/dev/{FQDN}/comp1", "metadata": True}}
-        self.processes = {}
+        self.failed = []
         self._files()
 
     def _files(self):
@@ -191,7 +191,15 @@ class World:
 
     def opensvc__check(self, path, condition, fresh=True):
         assert condition == "stopped"
-        return {"done": self.avail[path] in ("down", "stdby up")}
+        return {
+            "done": self.avail.get(path) in ("down", "stdby up") and not self.failed,
+            "failed": self.failed,
+            "seen": f"{self.avail.get(path)}; {', '.join(self.failed)}",
+        }
+
+    def opensvc__clear(self, path):
+        self.did.append(f"clear {path}")
+        self.failed = []
 
     def opensvc__stop(self, path):
         self.did.append(f"stop {path}")
@@ -202,7 +210,7 @@ class World:
         del self.configs[path]
 
     def opensvc__wait(self, path, condition, timeout):
-        assert (path in self.configs) is (condition == "stopped")
+        assert (path in self.configs) is (condition != "gone") and not self.failed
 
     def opensvc__leave(self, timeout):
         self.did.append("leave")

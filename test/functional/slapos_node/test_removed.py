@@ -193,13 +193,20 @@ def test_a_service_that_runs_is_not_taken_out_of_the_agent(world, removed):
     world.avail[SVC] = "up"
     ret = removed("service")
     assert ret.result is False and world.did == []
-    assert f"{SVC} is up, and is not removed before it is stopped" in ret.comment
+    assert f"{SVC} is not removed before it is stopped" in ret.comment
 
 
-def test_a_volume_that_a_failed_stop_has_left_is_stopped(world, removed):
-    world.avail[VOL] = "up"
+@pytest.mark.parametrize("failed", [[], ["provision failed"]])
+def test_a_volume_that_a_failed_service_has_left_is_stopped(world, removed, failed):
+    del world.configs[SVC]
+    world.avail[VOL], world.failed = "up", failed
     assert removed("service").result is True
-    assert world.did[1:3] == [f"stop {VOL}", f"delete {VOL}"]
+    assert world.did == [
+        *([f"clear {VOL}"] if failed else []),
+        f"stop {VOL}",
+        f"delete {VOL}",
+        f"delete {CFG}",
+    ]
 
 
 def test_mounts_are_the_agents_to_unmount(world, removed):
@@ -453,3 +460,58 @@ def test_the_sls_hand_the_word_on(loaders, given):
         assert chunk.get("destroy_data") == (
             given if path.stem in ("data", "units", "users") else None
         )
+
+
+# Which part of a teardown undoes what a state of the formula has made; None is what stays: packages, and what leaves nothing behind.
+UNDONE = {
+    "drbd.initial_sync_skipped": None,
+    "drbd.metadata_present": "data",
+    "drbd.module_loaded": "units",
+    "drbd.primary": None,
+    "drbd.resource_configured": "data",
+    "drbd.synced": None,
+    "drbd.up": "drbd",
+    "file.blockreplace": "units",
+    "opensvc.cluster_present": "cluster",
+    "opensvc.enabled": None,
+    "opensvc.key_present": "service",
+    "opensvc.member": "cluster",
+    "opensvc.object_present": "service",
+    "opensvc.placed": "mounts",
+    "opensvc.provisioned": "data",
+    "opensvc.resource_started": "mounts",
+    "pkg.installed": None,
+    "service.running": None,
+    "slapos_node.cron_diverted": "units",
+    "slapos_node.environment_present": "software",
+    "slapos_node.programs_present": None,
+    "slapos_node.re6st_configured": "data",
+    "slapos_node.re6st_registered": "data",
+    "slapos_node.re6st_valid": None,
+    "slapos_node.slapos_configured": "data",
+    "slapos_node.slapos_formatted": "data",
+    "slapos_node.slapos_proven": "data",
+    "slapos_node.slapos_registered": "data",
+    "slapos_node.units_masked": "units",
+    "slapos_node.users_present": "users",
+    "test.nop": None,
+}
+
+
+def test_every_state_of_the_formula_is_undone_or_leaves_nothing(loaders):
+    """A new state of the formula needs a line above, and what it makes a place in slapos_node_remains.py."""
+    used = set()
+    for path in (ROOT / "slapos_ha").rglob("*.sls"):
+        if path.parent.name != "removed":
+            sls = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+            for chunk in loaders.modules.state.show_low_sls(sls.removesuffix(".init")):
+                used.add(f"{chunk['state']}.{chunk['fun']}")
+    assert used <= set(UNDONE)
+    assert set(UNDONE.values()) <= {None, *CONCERNS}
+
+
+def test_the_units_are_those_that_the_formula_masks(loaders):
+    (chunk,) = loaders.modules.state.show_low_sls("slapos_ha.units")
+    assert tuple(chunk["units"]) == UNITS
+    world_of = load_module("_modules/slapos_node_remains.py")
+    assert world_of.UNITS == UNITS
