@@ -296,14 +296,19 @@ def slapos_facts():
         salt demo1 slapos_node.slapos_facts
 
     Returns ``{"installed": {"slapos.core": version}, "units": {unit: "masked" | "not masked"}, "cron": bool, "registered": bool or None where the
-    filesystem is not mounted, "computer": id or None, "health": None or {"code", "infos", "warnings"}}``, and "problem" when a bind is missing or
+    filesystem is not mounted, "computer": id or None, "ran": bool, "health": None or {"code", "infos", "warnings"}}``, and "problem" when a bind is missing or
     supervisord does not answer.
     """
 
     def computer(service):
         return {"computer": service.option("computer_id")}
 
-    facts = {"computer": None, "cron": os.path.exists(CRON)}
+    facts = {
+        "computer": None,
+        "cron": os.path.exists(CRON),
+        # supervisord writes it in its first second, and it moves with the data.
+        "ran": os.path.exists(os.path.join(INSTANCE_ROOT, "var/log/supervisord.log")),
+    }
     return {
         **facts,
         **_facts("slapos", "slapos.core", os.path.dirname(os.path.dirname(SLAPOS_CFG)), computer),

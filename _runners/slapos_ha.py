@@ -116,9 +116,11 @@ def _move(target):
 
 def _registered(kind):
     def done(site):
-        return site.enabled("app#0" if kind == "re6st" else "app#1") or any(
-            site.facts[node][kind].get("registered") for node in site.nodes
-        )
+        if site.enabled("app#0" if kind == "re6st" else "app#1"):
+            return True
+        facts = [site.facts[node][kind] for node in site.nodes]
+        # A run may have died between SlapOS's registration and its first run.
+        return any(one.get("registered") and one.get("ran", True) for one in facts)
 
     return done
 

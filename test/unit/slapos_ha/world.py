@@ -118,9 +118,11 @@ class World:
             self.facts[name]["mounted"] = name == node
         return self
 
-    def registered(self, kind):
+    def registered(self, kind, ran=True):
         for facts in self.facts.values():
             facts[kind]["registered"] = True if facts["mounted"] else None
+            if kind == "slapos":
+                facts[kind]["ran"] = ran and facts["mounted"]
         return self
 
     def enabled(self, *rids):
