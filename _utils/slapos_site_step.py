@@ -38,8 +38,9 @@ class _Steps:
         """The result of what could not even be begun; ``title`` is the site's name, if it is known."""
         comment = self._utils["slapos_site.told"](error)
         if step == "preflight":
+            calm = [] if "Nothing was changed." in comment else ["Nothing was changed."]
             # What another run is in the middle of looks like obstacles.
-            comment = "\n".join([comment, *self.in_use(title)])
+            comment = "\n".join([comment, *calm, *self.in_use(title)])
         self._event(title or "-", step, "failed", comment=comment)
         return self._failed(comment)
 
