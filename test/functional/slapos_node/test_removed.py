@@ -462,6 +462,19 @@ def test_the_sls_hand_the_word_on(loaders, given):
         )
 
 
+def test_a_service_that_is_there_is_cleared_stopped_and_looked_after(make_loaders, tmp_path):
+    loaders = make_loaders("demo1", yaml.safe_load((ROOT / "pillar.example").read_text()))
+    loaders.opts["opensvc.etc"] = str(tmp_path)
+    folder = tmp_path / "namespaces/slapos/svc"
+    folder.mkdir(parents=True)
+    (folder / "comp1.conf").write_text("[env]\nslapos_ha_site = paris\n")
+    low = loaders.modules.state.show_low_sls("slapos_ha.removed.stopped")
+    order = sorted(low, key=lambda chunk: chunk["order"])
+    assert [chunk["fun"] for chunk in order] == ["cleared", "stopped", "removed"]
+    for before, chunk in zip(order, order[1:], strict=False):
+        assert chunk["require"] == [{"opensvc": before["__id__"]}]
+
+
 # Which part of a teardown undoes what a state of the formula has made; None is what stays: packages, and what leaves nothing behind.
 UNDONE = {
     "drbd.initial_sync_skipped": None,
