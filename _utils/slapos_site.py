@@ -300,11 +300,12 @@ def _snapshot(client, opts, site, preflight=False, force=()):
             f"slapos_ha:site: {site!r} is not among the sites {', '.join(sites)}",
             "Give one of these.",
         )
-    problems = [
-        f"{minion}: {problem}"
-        for minion, answer in sorted(mine.items())
-        for problem in answer["problems"]
-    ]
+    # What both nodes say alike, as they do of a pillar that is not right, is one problem.
+    said_by = {}
+    for minion, answer in sorted(mine.items()):
+        for problem in answer["problems"]:
+            said_by.setdefault(problem, []).append(minion)
+    problems = [f"{' and '.join(minions)}: {problem}" for problem, minions in said_by.items()]
     facts = {answer["node"]: answer for answer in mine.values() if "node" in answer}
     wanted = {}
     for answer in facts.values():

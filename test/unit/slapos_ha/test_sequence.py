@@ -180,3 +180,10 @@ def test_problems_of_a_node_are_named_by_minion(monkeypatch, world):
         {**world.facts, "demo2": {"site": None, "problems": ["slapos_ha:colour: unknown key"]}},
     )
     assert problems == ["demo2: slapos_ha:colour: unknown key"]
+
+
+def test_what_both_nodes_say_is_one_problem(monkeypatch, world):
+    same = {"site": "paris", "problems": ["slapos_ha:colour: unknown key"]}
+    other = {"site": "paris", "problems": [*same["problems"], "IPv6 is off"]}
+    _, problems = snapshot(monkeypatch, {"demo1": same, "demo2": other})
+    assert problems == ["demo1 and demo2: slapos_ha:colour: unknown key", "demo2: IPv6 is off"]
