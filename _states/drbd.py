@@ -103,8 +103,9 @@ def module_loaded(name="drbd"):
             ret["changes"]["module"] = {"old": None, "new": __salt__["drbd.module"]()["loaded"]}
         if "at boot" in wish:
             __salt__["drbd.load_at_boot"]()
-            ret["changes"]["at boot"] = wish["at boot"]
         after = __salt__["drbd.module"]()
+        if "at boot" in wish and after["at_boot"]:
+            ret["changes"]["at boot"] = wish["at boot"]
         if not after["loaded"] or not after["at_boot"]:
             raise CommandExecutionError(f"There were no errors, but the module is {after}")
         ret["comment"] = f"DRBD {after['loaded']} is loaded, now and at boot"

@@ -287,6 +287,19 @@ def test_a_module_that_is_loaded_and_cannot_be_at_boot(run, world):
     assert ret.changes == {"module": {"old": None, "new": "8.4.11"}}
 
 
+def test_a_module_that_is_named_for_the_boot_and_yet_not_there(run, world):
+    folder = world.root / "etc/modules-load.d"
+    folder.mkdir()
+    (folder / "drbd.conf").symlink_to("/dev/null")
+    ret = run("module_loaded")
+    assert ret.result is False
+    assert (
+        "There were no errors, but the module is {'loaded': '8.4.11', 'at_boot': False}"
+        in ret.comment
+    )
+    assert ret.changes == {}
+
+
 # --- The file -----------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -393,6 +406,17 @@ def test_of_two_volumes_one_gets_metadata(run, world):
     assert ret.changes == {"metadata of volume 0": {"old": None, "new": "new"}}
 
 
+def test_a_resource_that_is_up_without_its_metadata_gets_some(run, world):
+    """As 8.4 leaves it after an up without."""
+    world.now("diskless", "demo2")
+    world.says("drbdadm", "down", then="down")
+    world.says("drbdadm", "create-md", then="down:new_connected")
+    ret = run("metadata_present")
+    assert ret.result is True, ret.comment
+    assert ret.changes == {"metadata of volume 0": {"old": None, "new": "new"}}
+    assert world.acts() == [["drbdadm", "down", "t0"], ["drbdadm", "create-md", "t0/0"]]
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_a_disk_that_was_used_needs_force(run, world, force):
     world.says("drbdadm", "create-md", said=said("demo2", "create_md_again"))
@@ -496,7 +520,14 @@ def test_so_already_waits_for_nothing(run, world, state):
 
 
 @pytest.mark.parametrize(
-    "state, now", [("connected", "connecting"), ("synced", "full_sync"), ("synced", "down")]
+    "state, now",
+    [
+        ("connected", "connecting"),
+        ("synced", "full_sync"),
+        ("synced", "down"),
+        # It is not the source, so nothing is begun here.
+        ("synced", "new_connected"),
+    ],
 )
 def test_test_mode_waits_for_nothing(run, world, state, now):
     world.now(now)
