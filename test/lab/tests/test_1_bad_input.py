@@ -125,7 +125,7 @@ OBSTACLES = [
         "rm /etc/drbd.d/other.res",
         r"drbd:minor: 0 is used by resource other",
     ),
-    ("no drbd module", "mv /lib/modules /lib/modules.away", "mv /lib/modules.away /lib/modules", r"drbd: kernel 6\.1\S* has no drbd module"),
+    ("no drbd module", "modprobe -r drbd; mv /lib/modules /lib/modules.away", "mv /lib/modules.away /lib/modules", r"drbd: kernel 6\.1\S* has no drbd module"),
     ("IPv6 off", "sysctl -qw net.ipv6.conf.all.disable_ipv6=1", "sysctl -qw net.ipv6.conf.all.disable_ipv6=0", r"re6st: IPv6 is off on demo2"),
     ("another agent version", other_agent("node --version", "om node version 2.1-1801", 'exec /usr/bin/om "$@"'), "rm /usr/local/sbin/om", r"the OpenSVC agent is \S+ on demo1 and 2\.1-1801 on demo2; install one version on both"),
     ("agent 3 with DRBD 8.4", other_agent("--version", "om version v3.0.0", "exit 2"), "rm /usr/local/sbin/om", r"cluster:agent:version: agent v?3\.0\.0 needs DRBD 9 and this kernel has 8\.4"),
