@@ -10,7 +10,6 @@ those same files, so that Salt and the agent never disagree. Where nothing is mo
 import glob
 import hashlib
 import http.client
-import ipaddress
 import os
 import re
 import shutil
@@ -278,9 +277,7 @@ def re6st_facts():
     """
 
     def prefix(service):
-        known = service.identity()
-        own = ipaddress.ip_interface(f"{known['address']}/{known['length']}")
-        return {"prefix": str(own.network)}
+        return {"prefix": str(service.own().network)}
 
     return {"prefix": None, **_facts("re6st", "re6stnet", RE6ST_DIR, prefix)}
 

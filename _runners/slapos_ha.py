@@ -277,8 +277,7 @@ def _in_use(site):
 
 
 def _obstacles(error, site):
-    """What a look found in the way. What another run is in the middle of looks like obstacles too."""
-    return "\n".join([__utils__["slapos_site.told"](error), *_in_use(site)])
+    return _steps().obstacles(__utils__["slapos_site.told"](error), site)
 
 
 def step(name, site=None, shape=None, lock=None, force=None):

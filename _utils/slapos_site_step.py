@@ -34,13 +34,17 @@ class _Steps:
         comment = "\n".join([comment, *self.in_use(site.shape["site"])])
         return {**self._done(comment, site), "plan": plan, "shape": site.shape}
 
+    def obstacles(self, comment, title):
+        """What a look found in the way, and who is at work: what another run is in the middle of looks like obstacles too."""
+        return "\n".join([comment, *self.in_use(title)])
+
     def stopped(self, error, step, title):
         """The result of what could not even be begun; ``title`` is the site's name, if it is known."""
         comment = self._utils["slapos_site.told"](error)
         if step == "preflight":
-            calm = [] if "Nothing was changed." in comment else ["Nothing was changed."]
-            # What another run is in the middle of looks like obstacles.
-            comment = "\n".join([comment, *calm, *self.in_use(title)])
+            if "Nothing was changed." not in comment:
+                comment += "\nNothing was changed."
+            comment = self.obstacles(comment, title)
         self._event(title or "-", step, "failed", comment=comment)
         return self._failed(comment)
 
