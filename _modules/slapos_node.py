@@ -303,8 +303,7 @@ def slapos_facts():
     facts = {
         "computer": None,
         "cron": os.path.exists(CRON),
-        # supervisord writes it in its first second, and it moves with the data.
-        "ran": os.path.exists(os.path.join(INSTANCE_ROOT, "var/log/supervisord.log")),
+        "ran": __utils__["slapos_text.has_run"](INSTANCE_ROOT),
     }
     return {
         **facts,

@@ -9,6 +9,9 @@ Run ``salt-run saltutil.sync_all`` after each change of the formula: orchestrati
 
 from salt.exceptions import CommandExecutionError
 
+# A launcher's status of what does not run and has left nothing.
+_DOWN = 1
+
 # --- The steps ------------------------------------------------------------------------------------------------------------------------------------
 # Each has a test on the world (`done`) and an act. An act's states read again what they changed, so an act that returns has happened.
 
@@ -118,9 +121,13 @@ def _registered(kind):
     def done(site):
         if site.enabled("app#0" if kind == "re6st" else "app#1"):
             return True
-        facts = [site.facts[node][kind] for node in site.nodes]
-        # A run may have died between SlapOS's registration and its first run.
-        return any(one.get("registered") and one.get("ran", True) for one in facts)
+        # A run may have died between SlapOS's registration and its first run, or before what ran was stopped: the filesystem could not leave that node.
+        return any(
+            one.get("registered")
+            and one.get("ran", True)
+            and (one.get("health") or {}).get("code") == _DOWN
+            for one in (site.facts[node][kind] for node in site.nodes)
+        )
 
     return done
 

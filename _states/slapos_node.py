@@ -661,9 +661,7 @@ def slapos_proven(name, mount, cluster_runs_it=False, timeout=900):
 
     def read():
         _needs_filesystem(name, mount)
-        # supervisord writes it in its first second, and it moves with the data: on the second node it is there too.
-        ran = os.path.exists(os.path.join(name, "var", "log", "supervisord.log"))
-        if not ran:
+        if not __utils__["slapos_text.has_run"](name):
             return {"first run": {"old": None, "new": "done, with the watchdog RUNNING"}}
         code = 1 if cluster_runs_it else __salt__["slapos_node.launch"]("slapos", "status")["code"]
         return {} if code == 1 else {"running": {"old": True, "new": False}}

@@ -1,5 +1,5 @@
 """
-Pure helpers of ``slapos_node``: what tools print and what their files hold, text to data. Nothing here runs or reads anything but what it is given.
+Helpers of ``slapos_node``: what tools print and what their files hold, text to data. Nothing here runs anything, or changes it.
 """
 
 import configparser
@@ -248,3 +248,8 @@ def normal(name):
 
 def release(version):
     return re.sub(r"(\.0)+$", "", version.replace("_", "-").lower())
+
+
+def has_run(instance_root):
+    """SlapOS has run on this filesystem, here or on the other node: supervisord writes its log in its first second, and it moves with the data."""
+    return os.path.exists(os.path.join(instance_root, "var/log/supervisord.log"))

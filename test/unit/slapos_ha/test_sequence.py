@@ -43,6 +43,8 @@ STOPPED = [
     (lambda w: w.cluster().service().drbd("UpToDate").on("demo1").registered("re6st").enabled("app#0"), lambda: after("re6st_back")),
     # Registered, and dead before it had run.
     (lambda w: w.cluster().service().drbd("UpToDate").on("demo1").registered("re6st").enabled("app#0").registered("slapos", ran=False), lambda: after("re6st_back")),
+    (lambda w: w.cluster().service().drbd("UpToDate").on("demo1").registered("re6st").enabled("app#0").registered("slapos", health=0), lambda: after("re6st_back")),
+    (lambda w: w.cluster().service().drbd("UpToDate").on("demo1").registered("re6st").enabled("app#0").registered("slapos", health=2), lambda: after("re6st_back")),
     (lambda w: w.cluster().service().drbd("UpToDate").on("demo1").registered("re6st").enabled("app#0").registered("slapos"), lambda: after("slapos_first")),
     (lambda w: w.cluster().service().drbd("UpToDate").on("demo2").registered("re6st").registered("slapos").enabled("app#0", "app#1"), lambda: after("slapos_second")),
     (lambda w: w.cluster().service().drbd("UpToDate").on("demo1").registered("re6st").registered("slapos").enabled("app#0", "app#1"), lambda: after("slapos_back")),

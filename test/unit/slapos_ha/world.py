@@ -118,9 +118,10 @@ class World:
             self.facts[name]["mounted"] = name == node
         return self
 
-    def registered(self, kind, ran=True):
+    def registered(self, kind, ran=True, health=1):
         for facts in self.facts.values():
             facts[kind]["registered"] = True if facts["mounted"] else None
+            facts[kind]["health"] = {"code": health} if facts["mounted"] else None
             if kind == "slapos":
                 facts[kind]["ran"] = ran and facts["mounted"]
         return self

@@ -60,8 +60,12 @@ def node(tmp_path):
 
 @pytest.fixture
 def states(node):
+    text = load_module("_utils/slapos_text.py")
     return load_module(
-        "_states/slapos_node.py", __salt__=node.functions(), __opts__={"test": False}
+        "_states/slapos_node.py",
+        __salt__=node.functions(),
+        __opts__={"test": False},
+        __utils__={"slapos_text.has_run": text.has_run},
     )
 
 
