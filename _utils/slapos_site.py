@@ -15,8 +15,9 @@ __func_alias__ = {"open_": "open"}
 
 # How long the master waits before it asks a silent minion whether the job still runs, and then for that answer, in seconds. A job that runs is
 # waited for however long it takes; a node that is busy with it answers late.
-_PATIENCE = 30
-_BUSY = 60
+_PATIENCE, _BUSY = 30, 60
+# A preflight finds a silent minion sooner: nothing of ours keeps a node busy yet.
+_FIRST_PATIENCE, _FIRST_BUSY = 15, 30
 
 _AGAIN = "Correct it and run the orchestration again: what is done stays done."
 
@@ -233,7 +234,7 @@ class _Site:
         ]
 
 
-def _call(client, target, target_type, function, args=(), kwargs=None):
+def _call(client, target, target_type, function, args=(), kwargs=None, waiting=(_PATIENCE, _BUSY)):
     try:
         said = client.cmd(
             target,
@@ -241,8 +242,8 @@ def _call(client, target, target_type, function, args=(), kwargs=None):
             arg=list(args),
             kwarg=kwargs or {},
             tgt_type=target_type,
-            timeout=_PATIENCE,
-            gather_job_timeout=_BUSY,
+            timeout=waiting[0],
+            gather_job_timeout=waiting[1],
             full_return=True,
         )
     except SaltClientError as error:
@@ -268,7 +269,10 @@ def _is_follow_up(state):
 
 def _snapshot(client, opts, site, preflight=False, force=()):
     """Ask every minion that has the pillar, and return the facts of the chosen site's two nodes by node name, with all problems found."""
-    said = _call(client, "slapos_ha:*", "pillar", "slapos_ha.facts", (), {"preflight": preflight})
+    waiting = (_FIRST_PATIENCE, _FIRST_BUSY) if preflight else (_PATIENCE, _BUSY)
+    said = _call(
+        client, "slapos_ha:*", "pillar", "slapos_ha.facts", (), {"preflight": preflight}, waiting
+    )
     broken = {minion: answer for minion, answer in said.items() if not isinstance(answer, dict)}
     if broken:
         raise stop(
