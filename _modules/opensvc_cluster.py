@@ -184,7 +184,7 @@ def cluster_secret(**kwargs):
     """
     if kwargs.get("__pub_fun", "").startswith("opensvc."):
         raise SaltInvocationError(
-            "opensvc.cluster_secret is not for jobs: the secret would stay in the job cache. slapos_ha.sealed_cluster_secret gives it sealed."
+            "opensvc.cluster_secret is not for jobs: the secret would stay in the job cache. opensvc.sealed_join_secret gives it sealed."
         )
     for name in ("cluster", "node"):
         secret = (_agent().config(name) or {}).get("cluster", {}).get("secret")
@@ -274,8 +274,7 @@ def join(node, secret_sealed=None, secret_pillar=None, timeout=180):
     node
         A member of the cluster (str).
     secret_sealed
-        The cluster's secret, or a token of agent 3, sealed for this minion (str from :py:func:`sealed_join_secret`, or for agent 2.1 from
-        ``slapos_ha.sealed_cluster_secret``).
+        The cluster's secret, or a token of agent 3, sealed for this minion (str from :py:func:`sealed_join_secret`).
     secret_pillar
         Or the pillar key under which it is (str).
     timeout
@@ -305,8 +304,6 @@ def join(node, secret_sealed=None, secret_pillar=None, timeout=180):
 
 
 def _unsealed(sealed):
-    if not __utils__["opensvc_seal.is_sealed"](sealed):
-        return __salt__["slapos_ha.unseal"](sealed)
     name = os.path.join(__opts__["pki_dir"], "minion.pem")
     try:
         with salt.utils.files.fopen(name, "rb") as stream:

@@ -1,7 +1,7 @@
 """
-Facts, preflight and sealed values of one node of a SlapOS HA pair.
+Facts and preflight of one node of a SlapOS HA pair.
 
-:depends: jsonschema, cryptography (both Python), the ``opensvc``, ``drbd`` and ``slapos_node`` modules of this formula
+:depends: jsonschema (Python), the ``opensvc``, ``drbd`` and ``slapos_node`` modules of this formula
 
 The site is described in pillar under ``slapos_ha`` (see ``pillar.example``); ``defaults.yaml`` fills in what the pillar leaves out and
 ``schema.yaml`` says what is allowed. Nothing in this module changes the node.
@@ -13,7 +13,6 @@ The site is described in pillar under ``slapos_ha`` (see ``pillar.example``); ``
       cluster: {name: paris, nodes: {demo1: {address: 192.0.2.11}, demo2: {address: 192.0.2.12}}}
 """
 
-import base64
 import copy
 import ipaddress
 import os
@@ -360,21 +359,9 @@ def service_config():
     }
 
 
-# --- Sealed values between nodes --------------------------------------------------------------------------------------------------------
-
-
-def _padding():
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import padding
-
-    return padding.OAEP(
-        mgf=padding.MGF1(algorithm=hashes.SHA256()), algorithm=hashes.SHA256(), label=None
-    )
-
-
 def public_key():
     """
-    Return this minion's public key, for which other nodes can seal values.
+    Return this minion's public key, for which other nodes can seal values (``opensvc.sealed_join_secret``).
 
     CLI Example:
 
@@ -390,60 +377,6 @@ def public_key():
             return handle.read()
     except OSError as error:
         raise CommandExecutionError(f"This minion's public key cannot be read: {error}") from None
-
-
-def sealed_cluster_secret(key):
-    """
-    Return this node's cluster secret, readable by the owner of ``key`` only.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt demo1 slapos_ha.sealed_cluster_secret key="$(salt --out=newline_values_only demo2 slapos_ha.public_key)"
-
-    key
-        The receiving minion's public key (str, PEM, see :py:func:`public_key`).
-
-    Returns base64 text (RSA-OAEP with SHA-256). Raises CommandExecutionError when this node has no cluster secret.
-    """
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-    secret = __salt__["opensvc.cluster_secret"]()
-    return base64.b64encode(
-        load_pem_public_key(key.encode()).encrypt(secret.encode(), _padding())
-    ).decode()
-
-
-def unseal(sealed, **kwargs):
-    """
-    Open a value that was sealed for this minion. For states: asked for as a job it refuses, since the answer would stay in the job cache.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt demo2 sys.doc slapos_ha.unseal
-
-    sealed
-        Base64 text (str) from :py:func:`sealed_cluster_secret`.
-
-    Returns the value as str. Raises CommandExecutionError when it was not sealed for this minion, SaltInvocationError when called as a job.
-    """
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    if kwargs.get("__pub_fun") == "slapos_ha.unseal":
-        raise SaltInvocationError(
-            "slapos_ha.unseal is for states: as a job, what it returns would stay in the job cache"
-        )
-    with salt.utils.files.fopen(os.path.join(__opts__["pki_dir"], "minion.pem"), "rb") as handle:
-        key = load_pem_private_key(handle.read(), None)
-    try:
-        return key.decrypt(base64.b64decode(sealed), _padding()).decode()
-    except ValueError:
-        raise CommandExecutionError(
-            f"The sealed value was not made for minion {__grains__['id']}, or its key has changed since. Run the orchestration again."
-        ) from None
 
 
 # --- Facts --------------------------------------------------------------------------------------------------------------------------------

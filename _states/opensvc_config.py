@@ -150,8 +150,8 @@ def member(name, secret_sealed=None, secret_pillar=None, timeout=180):
     name
         A member of the cluster (str).
     secret_sealed
-        The cluster's secret (agent 2.1) or a token to join (agent 3), sealed for this minion (str from ``opensvc.sealed_join_secret``, or for agent 2.1 from
-        ``slapos_ha.sealed_cluster_secret``). A token is good for 60 seconds.
+        The cluster's secret (agent 2.1) or a token to join (agent 3), sealed for this minion (str from ``opensvc.sealed_join_secret``).
+        A token is good for 60 seconds.
     secret_pillar
         Or the pillar key under which it is (str). The secret itself is never given.
     timeout

@@ -38,16 +38,13 @@ def seal(text, public_key):
     return f"{_BEGIN}{head}:{Fernet(key).encrypt(text.encode()).decode()}"
 
 
-def is_sealed(text):
-    """Whether it is what :py:func:`seal` makes."""
-    return str(text).startswith(_BEGIN)
-
-
 def unseal(sealed, private_key):
     """The text, by the receiving minion's private key (PEM, bytes)."""
     from cryptography.fernet import Fernet, InvalidToken
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+    if not str(sealed).startswith(_BEGIN):
+        raise CommandExecutionError("That is no sealed value; opensvc.sealed_join_secret makes one")
     head, _, body = str(sealed)[len(_BEGIN) :].partition(":")
     try:
         key = load_pem_private_key(private_key, None).decrypt(

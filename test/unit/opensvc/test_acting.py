@@ -312,7 +312,6 @@ def test_secrets_are_not_shown(agent):
 def test_the_cluster_secret_is_not_for_jobs(agent):
     (agent.etc / "cluster.conf").write_text(f"[cluster]\nsecret = {CANARY}\n")
     assert agent.cluster_secret() == CANARY
-    assert agent.cluster_secret(__pub_fun="slapos_ha.sealed_cluster_secret") == CANARY
     with pytest.raises(SaltInvocationError):
         agent.cluster_secret(__pub_fun="opensvc.cluster_secret")
     (agent.etc / "cluster.conf").unlink()

@@ -28,65 +28,11 @@ def alone(agent, recorded):
     document["cluster"]["nodes"] = ["demo1"]
     document["monitor"]["nodes"].pop("demo2")
     agent.om.says(["daemon", "status"], document)
-    agent.functions["slapos_ha.unseal"] = {"sealed": CANARY}.__getitem__
     agent.pillar.update({"opensvc": {"secret": CANARY}, "empty": ""})
     agent.conf = agent.etc / "cluster.conf"
     agent.conf.write_text(OWN)
     agent.conf.chmod(0o644)
     return agent
-
-
-@pytest.mark.parametrize("how", [{"secret_sealed": "sealed"}, {"secret_pillar": "opensvc:secret"}])
-def test_the_secret_goes_by_a_private_file_and_nowhere_else(alone, how, caplog):
-    seen = {}
-
-    def rejoin(args):
-        seen.update(text=alone.conf.read_text(), mode=stat.S_IMODE(alone.conf.stat().st_mode))
-
-    alone.om.says(["daemon", "rejoin"], then=rejoin)
-    with caplog.at_level(logging.DEBUG):
-        answer = alone.join("demo2", **how)
-    assert alone.om.calls[-1] == ["daemon", "rejoin", "--node", "demo2"]
-    assert seen == {"text": OWN.replace("own", CANARY), "mode": 0o600}
-    assert CANARY not in json.dumps([alone.om.calls, answer]) + caplog.text
-
-
-@pytest.mark.parametrize("frozen", [False, True])
-def test_a_join_that_fails_leaves_the_node_as_it_was(alone, frozen):
-    document = json.loads(alone.om.answers[0][1]["stdout"])
-    document["monitor"]["nodes"]["demo1"]["frozen"] = 1795427886.0 if frozen else 0
-    alone.om.says(["daemon", "status"], document)
-    alone.om.says(["daemon", "rejoin"], "", f"E refused with {CANARY}\n", 1)
-    alone.om.says(["node", "thaw"])
-    with pytest.raises(
-        CommandExecutionError, match="joining the cluster of demo2 failed"
-    ) as caught:
-        alone.join("demo2", secret_sealed="sealed")
-    assert CANARY not in str(caught.value)
-    assert alone.conf.read_text() == OWN
-    # rejoin froze the node: what was not frozen before is thawed again
-    assert len(alone.om.asked("node", "thaw")) == (0 if frozen else 1)
-
-
-def test_a_file_that_the_agent_has_replaced_is_not_put_back(alone):
-    new = "[cluster]\nnodes = demo1 demo2\n"
-    alone.om.says(
-        ["daemon", "rejoin"], "", "E late\n", 1, then=lambda args: alone.conf.write_text(new)
-    )
-    with pytest.raises(CommandExecutionError):
-        alone.join("demo2", secret_sealed="sealed")
-    assert alone.conf.read_text() == new
-    assert alone.om.asked("node", "thaw") == []
-
-
-@pytest.mark.parametrize("key", ["empty", "missing"])
-def test_no_secret_is_said_before_anything_is_written(alone, key):
-    with pytest.raises(CommandExecutionError, match=f"no cluster secret in pillar {key}"):
-        alone.join("demo2", secret_pillar=key)
-    assert alone.conf.read_text() == OWN
-
-
-# --- Joining, agent 3 ----------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -101,6 +47,67 @@ def keys(alone, tmp_path):
     return (
         key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
     )
+
+
+@pytest.fixture
+def sealed(alone, keys):
+    """What lets this node join, as the first node gives it."""
+    return alone.module_opensvc_cluster.__utils__["opensvc_seal.seal"](CANARY, keys)
+
+
+@pytest.mark.parametrize("how", ["secret_sealed", "secret_pillar"])
+def test_the_secret_goes_by_a_private_file_and_nowhere_else(alone, how, sealed, caplog):
+    seen = {}
+
+    def rejoin(args):
+        seen.update(text=alone.conf.read_text(), mode=stat.S_IMODE(alone.conf.stat().st_mode))
+
+    alone.om.says(["daemon", "rejoin"], then=rejoin)
+    with caplog.at_level(logging.DEBUG):
+        answer = alone.join(
+            "demo2", **{how: {"secret_sealed": sealed, "secret_pillar": "opensvc:secret"}[how]}
+        )
+    assert alone.om.calls[-1] == ["daemon", "rejoin", "--node", "demo2"]
+    assert seen == {"text": OWN.replace("own", CANARY), "mode": 0o600}
+    assert CANARY not in json.dumps([alone.om.calls, answer]) + caplog.text
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_join_that_fails_leaves_the_node_as_it_was(alone, frozen, sealed):
+    document = json.loads(alone.om.answers[0][1]["stdout"])
+    document["monitor"]["nodes"]["demo1"]["frozen"] = 1795427886.0 if frozen else 0
+    alone.om.says(["daemon", "status"], document)
+    alone.om.says(["daemon", "rejoin"], "", f"E refused with {CANARY}\n", 1)
+    alone.om.says(["node", "thaw"])
+    with pytest.raises(
+        CommandExecutionError, match="joining the cluster of demo2 failed"
+    ) as caught:
+        alone.join("demo2", secret_sealed=sealed)
+    assert CANARY not in str(caught.value)
+    assert alone.conf.read_text() == OWN
+    # rejoin froze the node: what was not frozen before is thawed again
+    assert len(alone.om.asked("node", "thaw")) == (0 if frozen else 1)
+
+
+def test_a_file_that_the_agent_has_replaced_is_not_put_back(alone, sealed):
+    new = "[cluster]\nnodes = demo1 demo2\n"
+    alone.om.says(
+        ["daemon", "rejoin"], "", "E late\n", 1, then=lambda args: alone.conf.write_text(new)
+    )
+    with pytest.raises(CommandExecutionError):
+        alone.join("demo2", secret_sealed=sealed)
+    assert alone.conf.read_text() == new
+    assert alone.om.asked("node", "thaw") == []
+
+
+@pytest.mark.parametrize("key", ["empty", "missing"])
+def test_no_secret_is_said_before_anything_is_written(alone, key):
+    with pytest.raises(CommandExecutionError, match=f"no cluster secret in pillar {key}"):
+        alone.join("demo2", secret_pillar=key)
+    assert alone.conf.read_text() == OWN
+
+
+# --- Joining, agent 3 ----------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_token_travels_sealed_and_is_shown_to_om_alone(alone, keys, recorded, caplog):
@@ -139,10 +146,10 @@ def test_an_answer_that_is_no_token_is_not_sealed(alone, keys, answer):
     assert CANARY not in str(caught.value)
 
 
-def test_agent_3_does_not_join_with_a_secret_of_agent_2(alone):
+def test_agent_3_does_not_join_with_a_secret_of_agent_2(alone, sealed):
     alone.become(3)
     with pytest.raises(CommandExecutionError, match="no token of agent 3.*sealed_join_secret"):
-        alone.join("demo2", secret_sealed="sealed")
+        alone.join("demo2", secret_sealed=sealed)
     with pytest.raises(CommandExecutionError, match="has no rejoin"):
         alone.rejoin("demo2")
     assert alone.om.asked("cluster", "join") == []
@@ -173,6 +180,8 @@ def test_what_was_sealed_for_another_is_not_opened(alone, keys, tmp_path):
     for text in (sealed, sealed[:-9], "opensvc:1:x", "opensvc:1:"):
         with pytest.raises(CommandExecutionError, match="not made for this minion"):
             alone.join("demo2", secret_sealed=text)
+    with pytest.raises(CommandExecutionError, match="no sealed value"):
+        alone.join("demo2", secret_sealed=CANARY)
     (tmp_path / "pki/minion.pem").unlink()
     with pytest.raises(CommandExecutionError, match="private key cannot be read"):
         alone.join("demo2", secret_sealed=sealed)

@@ -135,45 +135,6 @@ def test_a_port_that_listens_is_found():
 
 
 @pytest.fixture
-def keys(tmp_path):
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
-    for name in ("demo1", "demo2"):
-        key = rsa.generate_private_key(65537, 2048)
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "minion.pem").write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.TraditionalOpenSSL,
-                serialization.NoEncryption(),
-            )
-        )
-        (tmp_path / name / "minion.pub").write_bytes(
-            key.public_key().public_bytes(
-                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-            )
-        )
-    return tmp_path
-
-
-def test_a_sealed_secret_opens_for_its_receiver_only(keys, monkeypatch):
-    monkeypatch.setattr(module, "__salt__", {"opensvc.cluster_secret": lambda: "c" * 32})
-    monkeypatch.setattr(module, "__grains__", {"id": "demo2"}, raising=False)
-    monkeypatch.setattr(module, "__opts__", {"pki_dir": str(keys / "demo2")})
-    sealed = module.sealed_cluster_secret(module.public_key())
-    assert "cccc" not in sealed and module.unseal(sealed) == "c" * 32
-    with pytest.raises(module.SaltInvocationError, match="as a job"):
-        module.unseal(sealed, __pub_fun="slapos_ha.unseal")
-    monkeypatch.setattr(module, "__opts__", {"pki_dir": str(keys / "demo1")})
-    with pytest.raises(
-        module.CommandExecutionError, match="was not made for minion demo2"
-    ) as raised:
-        module.unseal(sealed)
-    assert "cccc" not in str(raised.value)
-
-
-@pytest.fixture
 def asked(node, monkeypatch):
     """What a minion remembers of the pillar, and what the master has now."""
     monkeypatch.setattr(module, "__pillar__", {"slapos_ha": {"site": "old"}}, raising=False)
