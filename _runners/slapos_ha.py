@@ -151,11 +151,15 @@ def _tasks(site):
 
 
 def _verify(site):
-    """The last word: both nodes, asked once more."""
+    """The last word: both nodes, asked once more, and waited for when something is still on its way."""
     path = site.shape["path"]
-    site.single(site.first, "opensvc.healthy", path, timeout=site.shape["timeouts"]["start"])
     site.look()
+    seen = __utils__["opensvc_goal.verdict"]("healthy", site.service(), nodes=site.nodes)
     wrong = __utils__["slapos_site_gates.unhealthy"](site)
+    if wrong or not seen["done"]:
+        site.single(site.first, "opensvc.healthy", path, timeout=site.shape["timeouts"]["start"])
+        site.look()
+        wrong = __utils__["slapos_site_gates.unhealthy"](site)
     if wrong:
         raise _stop("\n".join(wrong), f"salt-run slapos_ha.status; om {path} print status -r")
     active = site.active()

@@ -277,6 +277,12 @@ def unhealthy(site):
         avail = site.instance(node).get("avail")
         if avail != ("up" if node == active else "stdby up"):
             wrong.append(f"the instance on {node} is {avail!r}")
+    frozen = (site.service() or {}).get("frozen")
+    if frozen in ("frozen", "mixed"):
+        where = [node for node in site.nodes if site.instance(node).get("frozen")]
+        wrong.append(
+            f"the service is frozen on {' and '.join(where)} and would not fail over: om {site.shape['path']} thaw"
+        )
     for rid in ["app#0", "app#1", *site.tasks()]:
         if not site.enabled(rid):
             wrong.append(f"{rid} is disabled")

@@ -158,11 +158,13 @@ def bob(opts):
     lock.release()
 
 
-def test_an_orchestration_has_the_site_as_long_as_it_works(opts, runners, minions):
+def test_an_orchestration_has_the_site_as_long_as_it_works(opts, runners, minions, world):
     seen = []
+    # Not well yet: the last step waits for it.
+    world.object["overall"] = "warn"
     minions.meanwhile = lambda: seen.extend(lock_util.holders(opts))
     states = orchestrate(runners)
-    assert [state["result"] for state in states] == [True] * (len(STEPS) + 1), states
+    assert {s["__id__"]: s["comment"] for s in states if not s["result"]} == {}, states
     assert minions.done == [SOFTWARE, HEALTHY]
     assert [owner["step"] for owner in seen] == ["software", "verify"]
     assert {owner["run"] for owner in seen} == {"orch.deploy"}

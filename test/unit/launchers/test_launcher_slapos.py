@@ -33,6 +33,8 @@ SLAPOS = """
     here = os.path.dirname(os.path.dirname(sys.argv[0]))
     with open(here + "/calls", "a") as calls:
         calls.write(" ".join(sys.argv[1:]) + chr(10))
+    with open(here + "/niceness", "a") as niceness:
+        niceness.write(sys.argv[2] + " " + str(os.nice(0)) + chr(10))
     plan = json.load(open(here + "/plan.json"))
     step = plan.get(sys.argv[2], {})
     if sys.argv[2] == "boot":
@@ -235,6 +237,23 @@ def test_exit_codes_of_tasks(world, capfd, task, command, code, printed, result,
     out, err = capfd.readouterr()
     assert says in (err if result else out)
     assert not (world.folder / f"run/task-{task}.pid").exists()
+
+
+def test_what_nothing_waits_for_is_run_after_everything_else(world):
+    """A failover on a busy node would wait for builds; what it waits for itself is not put behind."""
+    own = os.nice(0)
+    world.service.run("software")
+    with pytest.raises(world.module.Failure, match="watchdog"):
+        world.service.start_seconds = 1
+        world.service.start()
+    world.service.boot()
+    niceness = world.folder / "niceness"
+    assert world.module.base.wait_for(lambda: "boot" in niceness.read_text(), 5)
+    assert niceness.read_text().splitlines() == [
+        f"software {own + 10}",
+        f"start {own}",
+        f"boot {own + 10}",
+    ]
 
 
 def test_an_unknown_task_and_one_too_many_words(world, capfd):

@@ -92,6 +92,7 @@ WRONG = [
     (lambda w: resource(w, "demo2")["disk"][0].update(disk="Outdated"), "DRBD volume 0 on demo2 is Outdated"),
     (lambda w: w.object["instances"]["demo1"]["resources"]["app#1"].update(status="down", log=["error: watchdog is not RUNNING"]), "app#1 is 'down': error: watchdog is not RUNNING"),
     (lambda w: [i["resources"]["task#collect"].update(disable=True) for i in w.object["instances"].values()], "task#collect is disabled"),
+    (lambda w: (w.object.update(frozen="mixed"), w.object["instances"]["demo2"].update(frozen=True)), "frozen on demo2 and would not fail over: om slapos/svc/comp1 thaw"),
     (lambda w: w.facts["demo2"]["cluster"]["heartbeats"]["hb#1"]["peers"]["demo1"].update(beating=False), "do not hear each other"),
 ]  # fmt: skip
 

@@ -84,10 +84,12 @@ class World:
         return self
 
     def service(self):
-        resources = {rid: {"status": "n/a", "disable": True} for rid in ["app#0", "app#1", *TASKS]}
+        resources = {
+            rid: {"status": "n/a", "disable": True, "log": []} for rid in ["app#0", "app#1", *TASKS]
+        }
         service = {
-            "avail": "down", "overall": "down", "provisioned": False, "frozen": "frozen",
-            "instances": {n: {"avail": "down", "state": "idle", "frozen": True, "resources": copy.deepcopy(resources)} for n in ("demo1", "demo2")},
+            "avail": "down", "overall": "down", "provisioned": False, "frozen": "frozen", "scope": ["demo1", "demo2"],
+            "instances": {n: {"avail": "down", "overall": "down", "state": "idle", "global_expect": None, "frozen": True, "resources": copy.deepcopy(resources)} for n in ("demo1", "demo2")},
         }  # fmt: skip
         for facts in self.facts.values():
             facts["cluster"]["objects"][self.shape["path"]] = service
@@ -112,9 +114,10 @@ class World:
         return self
 
     def on(self, node):
-        self.object.update(avail="up", provisioned=True, frozen="thawed")
+        self.object.update(avail="up", overall="up", provisioned=True, frozen="thawed")
         for name, instance in self.object["instances"].items():
-            instance.update(avail="up" if name == node else "stdby up", frozen=False)
+            avail = "up" if name == node else "stdby up"
+            instance.update(avail=avail, overall=avail, frozen=False)
             self.facts[name]["mounted"] = name == node
         return self
 
@@ -129,5 +132,5 @@ class World:
     def enabled(self, *rids):
         for instance in self.object["instances"].values():
             for rid in rids:
-                instance["resources"][rid] = {"status": "up", "disable": False}
+                instance["resources"][rid] = {"status": "up", "disable": False, "log": []}
         return self
