@@ -178,11 +178,17 @@ _GATES = (
 )
 
 
-def gates(site, target):
-    """What speaks against moving the service to ``target`` now: a list of ``(gate, sentence)``, empty when it may move."""
+def gates(site, target, only=None):
+    """
+    What speaks against moving the service to ``target`` now: a list of ``(gate, sentence)``, empty when it may move. Of the gates in ``only``, where that is
+    given.
+    """
     return list(
         dict.fromkeys(
-            (name, sentence) for name, judge, _ in _GATES for sentence in judge(site, target)
+            (name, sentence)
+            for name, judge, _ in _GATES
+            if only is None or name in only
+            for sentence in judge(site, target)
         )
     )
 
