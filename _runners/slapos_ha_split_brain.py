@@ -191,6 +191,9 @@ def _agent(case):
     if site.service() is None:
         site.notes.append(f"the agent has no {path}")
         return
+    # What it says of DRBD may be minutes old: from when the nodes were apart.
+    _ask(site, site.nodes, "opensvc.refresh", path)
+    site.look()
     if any("failed" in (site.own(node)[1].get("state") or "") for node in site.nodes):
         site.single(site.first, "opensvc.cleared", path)
     frozen = [node for node in site.nodes if site.own(node)[1].get("frozen")]

@@ -109,6 +109,9 @@ class Parted:
         self.instance(node).update(avail="stdby up", frozen=True)
         return {"warnings": []}
 
+    def opensvc_refresh(self, node, path):
+        return {"warnings": []}
+
     def instance(self, node):
         return self.facts[node]["cluster"]["objects"][self.path]["instances"][node]
 

@@ -244,6 +244,7 @@ def test_the_victims_writes_go_after_they_were_copied(site, parted):
         ("demo2", "drbd.connect"),
         ("demo1", "drbd.connect"),
         ("demo1", "demo2", "state.single"),
+        ("demo1", "demo2", "opensvc.refresh"),
         ("demo1", "state.single"),
         ("demo1", "demo2", "slapos_ha.split_brain_over"),
     ]
