@@ -49,8 +49,9 @@ class _Case:
         self.connected = __utils__["slapos_site_split.connected"](self.sides)
         # While a resync runs the generations are in between; that the nodes are connected says it all.
         self.split = self.related in ("split_brain", "unrelated") and not self.connected
-        begun = [side["recovery"] for side in self.sides.values() if side["recovery"]]
-        # Of a run that died: what it had done.
+        # Of a run that died: what it had done. Another's victim may have been given up for this one.
+        nodes = sorted(site.nodes, key=lambda node: node != victim)
+        begun = [record for node in nodes if (record := self.sides[node]["recovery"])]
         self.begun = begun[0] if begun else None
 
     @property

@@ -29,7 +29,10 @@ def _drbd_connected(site, target):
             yield f"{node} has no DRBD connection: drbdadm adjust {resource}"
         for peer, connection in drbd["connections"].items():
             if connection["state"] != "Connected":
-                yield f"{node} is {connection['state']} to {peer}: see the replication link, salt {site.minion(node)} drbd.status"
+                said = f"{node} is {connection['state']} to {peer}: see the replication link, salt {site.minion(node)} drbd.status"
+                if connection["state"] == "StandAlone":
+                    said += "; whether it is a split brain says salt-run slapos_ha.status"
+                yield said
 
 
 def _not_up_to_date(site, node):

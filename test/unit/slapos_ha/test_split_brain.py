@@ -335,6 +335,14 @@ def test_what_a_dead_run_has_frozen_while_it_stopped_the_victim_is_thawed(site, 
     assert "demo1: opensvc.thawed" in run(site, parted)[1]
 
 
+def test_a_victim_that_was_given_up_for_another_is_not_reported(site, parted):
+    copy = {"kind": "file", "where": "/opt/of-demo1.img", "made": True}
+    parted.record["demo1"] = {"victim": "demo1", "generation": "2820CDFF103B1748", "copy": copy}
+    _, notes = run(site, parted)
+    said = "\n".join(notes)
+    assert COPY in said and "of-demo1" not in said and parted.record == {}
+
+
 def test_what_was_noted_of_other_data_is_not_believed(site, parted):
     parted.record["demo2"] = {"victim": "demo2", "generation": "AAAAAAAAAAAAAAA2", "thaw": True}
     parted.facts["demo2"]["mounted"] = True
