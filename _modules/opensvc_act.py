@@ -328,6 +328,27 @@ def clear(path):
     return _orchestrate(path, "clear")
 
 
+def refresh(path):
+    """
+    Have the agent look at this node's instance of an object now. By itself it looks every ten minutes (2.1), and after its own acts.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo2 opensvc.refresh slapos/svc/comp1
+
+    path
+        The object (str).
+
+    Returns ``{"warnings": [...]}``. Raises CommandExecutionError when the agent fails.
+    """
+    agent = _agent()
+    agent.existing(path)
+    verb = ["instance", "status"] if agent.major >= 3 else ["print", "status"]
+    return agent.act([path, *verb, "-r"], f"looking at {path} on {agent.here}")
+
+
 def abort(path):
     """
     Have the cluster give up what it wants of an object: after a failure on one node the others may wait for it for ever.

@@ -451,7 +451,11 @@ def facts(preflight=False):
             "shape": here,
             "agent": _asked("opensvc.version"),
             "cluster": _asked("opensvc.cluster_status"),
-            "drbd": {"version": _asked("drbd.version"), "status": _asked("drbd.status")},
+            "drbd": {
+                "version": _asked("drbd.version"),
+                "status": _asked("drbd.status"),
+                "split_brain": _asked("slapos_ha.split_brain_note", here["fqdn"]),
+            },
             "re6st": _asked("slapos_node.re6st_facts"),
             "slapos": _asked("slapos_node.slapos_facts"),
             "ids": _asked("slapos_node.ids"),

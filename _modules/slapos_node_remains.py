@@ -368,7 +368,13 @@ def _software(look):
         # What is mounted there is the agent's to unmount, before this is looked at again.
         why = "it is not empty" if folder not in points and os.listdir(path) else None
         found.append(_item("folder", folder, stays=why))
-    for folder in ("/run/re6stnet-ha", "/run/slapos-ha", "/var/cache/slapos_ha"):
+    for folder in (
+        "/run/re6stnet-ha",
+        "/run/slapos-ha",
+        "/var/cache/slapos_ha",
+        "/var/lib/slapos_ha",
+        "/usr/local/lib/slapos_ha",
+    ):
         if os.path.isdir(_at(folder)):
             found.append(_item("files in", folder))
     return found

@@ -20,6 +20,15 @@ def _stop(*args):
     return __utils__["slapos_site.stop"](*args)
 
 
+def _wrong(site):
+    """What is not well, the connection between both nodes first: it is the cause of much else."""
+    compare = __utils__["drbd_parse.split_brain"]
+    return [
+        *__utils__["slapos_site_split.sentences"](site, compare),
+        *__utils__["slapos_site_gates.unhealthy"](site),
+    ]
+
+
 def _beating(site):
     return __utils__["slapos_site_gates.beating"](site)
 
@@ -155,11 +164,11 @@ def _verify(site):
     path = site.shape["path"]
     site.look()
     seen = __utils__["opensvc_goal.verdict"]("healthy", site.service(), nodes=site.nodes)
-    wrong = __utils__["slapos_site_gates.unhealthy"](site)
+    wrong = _wrong(site)
     if wrong or not seen["done"]:
         site.single(site.first, "opensvc.healthy", path, timeout=site.shape["timeouts"]["start"])
         site.look()
-        wrong = __utils__["slapos_site_gates.unhealthy"](site)
+        wrong = _wrong(site)
     if wrong:
         raise _stop("\n".join(wrong), f"salt-run slapos_ha.status; om {path} print status -r")
     active = site.active()
@@ -408,6 +417,6 @@ def status(site=None):
         here = _open(site)
     except CommandExecutionError as error:
         return _answer("problems", _obstacles(error, site), False)
-    wrong = __utils__["slapos_site_gates.unhealthy"](here)
+    wrong = _wrong(here)
     text = __utils__["slapos_site_show.status"](here, wrong, _in_use(here.shape["site"]))
     return _answer(here.shape["site"], text, not wrong)

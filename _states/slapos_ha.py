@@ -1,5 +1,5 @@
 """
-The steps of an orchestration as states. They run on the master; see ``orch/deploy.sls`` and ``orch/teardown.sls``.
+The steps of an orchestration as states. They run on the master; see ``orch/deploy.sls``, ``orch/teardown.sls`` and ``orch/recover_split_brain.sls``.
 
 .. code-block:: yaml
 
@@ -40,9 +40,9 @@ def step(name, step, site=None, steal=False, runner="slapos_ha.step", options=No
         Take the site over from whoever is at work on it (bool), whose run stops at its next step. For the preflight; otherwise it is refused while another
         run has the site's lock.
     runner
-        The runner's function that knows the steps (str): ``slapos_ha.step`` or ``slapos_ha.teardown_step``.
+        The runner's function that knows the steps (str): ``slapos_ha.step``, ``slapos_ha.teardown_step`` or ``slapos_ha.split_brain_step``.
     options
-        More arguments of that function (dict): ``force`` of a deployment, ``destroy_data`` of a teardown; see ``salt-run -d slapos_ha``.
+        More arguments of that function (dict): ``force`` of a deployment, ``destroy_data`` of a teardown, ``victim`` of a recovery; see ``salt-run -d slapos_ha``.
 
     Returns a state result; in test mode steps that are not done have the result None and nothing is asked or changed beyond the preflight. The lock is
     given back after the last step, after a step that failed, and by the kernel when the process ends in any other way.
@@ -86,7 +86,8 @@ def _preflight(ret, site, steal, runner, options, key):
     _unlock(site)
     done = _run(ret, runner, "preflight", options)
     __context__[key] = None
-    if ret["result"] and not __opts__["test"]:
+    # A preflight after which there is no step has only looked.
+    if ret["result"] and not __opts__["test"] and done["plan"]:
         try:
             # Made before the lock was ours, the plan may be as old as the end of another run: each step looks for itself before it acts.
             notes = _lock(site, done["shape"], "preflight", steal).notes

@@ -29,7 +29,10 @@ def _drbd_connected(site, target):
             yield f"{node} has no DRBD connection: drbdadm adjust {resource}"
         for peer, connection in drbd["connections"].items():
             if connection["state"] != "Connected":
-                yield f"{node} is {connection['state']} to {peer}: see the replication link, salt {site.minion(node)} drbd.status"
+                said = f"{node} is {connection['state']} to {peer}: see the replication link, salt {site.minion(node)} drbd.status"
+                if connection["state"] == "StandAlone":
+                    said += "; whether it is a split brain says salt-run slapos_ha.status"
+                yield said
 
 
 def _not_up_to_date(site, node):
@@ -178,11 +181,17 @@ _GATES = (
 )
 
 
-def gates(site, target):
-    """What speaks against moving the service to ``target`` now: a list of ``(gate, sentence)``, empty when it may move."""
+def gates(site, target, only=None):
+    """
+    What speaks against moving the service to ``target`` now: a list of ``(gate, sentence)``, empty when it may move. Of the gates in ``only``, where that is
+    given.
+    """
     return list(
         dict.fromkeys(
-            (name, sentence) for name, judge, _ in _GATES for sentence in judge(site, target)
+            (name, sentence)
+            for name, judge, _ in _GATES
+            if only is None or name in only
+            for sentence in judge(site, target)
         )
     )
 

@@ -52,6 +52,11 @@ def status(site, wrong, used):
     )
 
 
+def sides(site, title, rows):
+    """What is on either side of a split brain; ``rows`` as of ``slapos_site_split.rows``."""
+    return _text(_table(title, ("", *site.nodes), rows))
+
+
 def _node(site, cluster, node):
     facts, drbd = site.facts[node], site.drbd(node)
     return (

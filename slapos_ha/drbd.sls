@@ -19,6 +19,17 @@ LVM does not look at DRBD devices:
     - content: 'devices { global_filter = [ "r|^/dev/drbd.*|" ] }'
 {%- endif %}
 
+# Named in the resource's file (drbd:options:handlers), where the pillar may name another.
+Handler of a split brain is here:
+  file.managed:
+    - name: /usr/local/lib/slapos_ha/split-brain
+    - source: salt://slapos_ha/files/split-brain
+    - user: root
+    - group: root
+    - mode: '0755'
+    - dir_mode: '0755'
+    - makedirs: true
+
 DRBD resource {{ site.fqdn }} is configured:
   drbd.resource_configured:
     - name: {{ site.fqdn | json }}
@@ -34,3 +45,4 @@ DRBD resource {{ site.fqdn }} is configured:
     - handlers: {{ site.drbd.options.handlers | json }}
     - require:
       - drbd: DRBD module is loaded now and at boot
+      - file: Handler of a split brain is here

@@ -77,6 +77,7 @@ class World:
         for folder in (
             "opt", "bin", "root/etc/systemd/system", "root/var/lib/dpkg", "root/etc/lvm", "root/etc/modules-load.d", "root/srv/slapgrid", "root/etc/re6stnet",
             f"root/srv/{FQDN}", "root/proc/self", "root/run/slapos-ha", "root/sys/block", "root/var/lib/opensvc/namespaces", "root/home/me",
+            "root/var/lib/slapos_ha", "root/usr/local/lib/slapos_ha",
         ):  # fmt: skip
             (self.base / folder).mkdir(parents=True, exist_ok=True)
         for unit in UNITS:
@@ -88,6 +89,8 @@ class World:
             "etc/lvm/lvmlocal.conf": LVM_LOCAL,
             "etc/modules-load.d/drbd.conf": "drbd\n",
             "run/slapos-ha/addresses.json": "[]",
+            "var/lib/slapos_ha/recovery.json": "{}",
+            "usr/local/lib/slapos_ha/split-brain": "#!/bin/sh",
         }
         for name, text in texts.items():
             (self.root / name).write_text(text)

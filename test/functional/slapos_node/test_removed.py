@@ -485,6 +485,7 @@ UNDONE = {
     "drbd.synced": None,
     "drbd.up": "drbd",
     "file.blockreplace": "units",
+    "file.managed": "software",
     "opensvc.cluster_present": "cluster",
     "opensvc.enabled": None,
     "opensvc.key_present": "service",

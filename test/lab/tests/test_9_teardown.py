@@ -47,7 +47,7 @@ LOOK = {
     "filter": "grep -c 'slapos_ha begins' /etc/lvm/lvmlocal.conf | grep -v ^0",
     "at boot": "cat /etc/modules-load.d/drbd.conf",
     "software": "ls -d /opt/re6st /opt/slapos",
-    "folders": f"ls -d /srv/{FQDN} /srv/slapgrid /srv/comp1-cfg.* /etc/re6stnet /run/slapos-ha /run/re6stnet-ha",
+    "folders": f"ls -d /srv/{FQDN} /srv/slapgrid /srv/comp1-cfg.* /etc/re6stnet /run/slapos-ha /run/re6stnet-ha /var/lib/slapos_ha /usr/local/lib/slapos_ha",
     "users": "getent passwd | cut -d: -f1 | grep slap; getent group | cut -d: -f1 | grep slap",
     "cluster": "om cluster get --kw cluster.name | grep -v -e default -e None; grep hb# /etc/opensvc/cluster.conf",
     "members": "om cluster get --kw cluster.nodes | grep ' '",

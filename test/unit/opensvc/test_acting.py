@@ -49,6 +49,7 @@ ACTS = [
     (lambda a: a.freeze(PATH), "P freeze", "P freeze"),
     (lambda a: a.thaw(PATH), "P thaw", "P unfreeze"),
     (lambda a: a.clear(PATH), "P clear", "P clear"),
+    (lambda a: a.refresh(PATH), "P print status -r", "P instance status -r"),
     (lambda a: a.abort(PATH), "P abort", "P abort"),
     (lambda a: a.delete(PATH), "P delete", "P delete"),
     (lambda a: a.purge(PATH, force=True), "P purge", "P purge"),

@@ -48,7 +48,7 @@ def test_every_gate_is_in_the_table():
 
 # What is so, the gate, and what it says; the move is from demo1 to demo2.
 RED = [
-    (lambda w: link(w, "demo1").update(state="StandAlone"), "drbd_connected", "demo1 is StandAlone to demo2: see the replication link"),
+    (lambda w: link(w, "demo1").update(state="StandAlone"), "drbd_connected", "demo1 is StandAlone to demo2: see the replication link, salt demo1 drbd.status; whether it is a split brain says salt-run slapos_ha.status"),
     (lambda w: link(w, "demo2").update(state="Connecting"), "drbd_connected", "demo2 is Connecting to demo1"),
     (lambda w: disk(w, "demo1").update(connections={}), "drbd_connected", "demo1 has no DRBD connection: drbdadm adjust comp1.slapos.svc.paris"),
     (lambda w: w.facts["demo2"]["drbd"].update(status={"error": "drbdadm is missing"}), "drbd_connected", "cannot be read on demo2: drbdadm status"),

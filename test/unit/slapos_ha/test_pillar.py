@@ -72,7 +72,7 @@ def test_every_default_has_its_place_in_the_schema(defaults, schema):
             known = part.get("properties", {})
             while "$ref" in part:
                 part = schema["$defs"][part["$ref"].rsplit("/", 1)[1]]
-                known = part["properties"]
+                known = part.get("properties", {})
             if key not in known:
                 assert isinstance(part.get("additionalProperties"), dict), (
                     f"{path}:{key} is not in schema.yaml"

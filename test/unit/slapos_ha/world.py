@@ -12,6 +12,8 @@ module = load_module("_modules/slapos_ha.py")
 site_util = load_module("_utils/slapos_site.py")
 gates_util = load_module("_utils/slapos_site_gates.py")
 lock_util = load_module("_utils/slapos_site_lock.py")
+split_util = load_module("_utils/slapos_site_split.py")
+parse_util = load_module("_utils/drbd_parse.py")
 show_util = load_module("_utils/slapos_site_show.py")
 step_util = load_module("_utils/slapos_site_step.py")
 
@@ -22,7 +24,9 @@ UTILS = {
         ("slapos_site_gates", gates_util),
         ("slapos_site_lock", lock_util),
         ("slapos_site_show", show_util),
+        ("slapos_site_split", split_util),
         ("slapos_site_step", step_util),
+        ("drbd_parse", parse_util),
     )
     for function, _ in inspect.getmembers(util, inspect.isfunction)
     if not function.startswith("_")
