@@ -30,7 +30,7 @@ re6st is installed in {{ install.prefix }}:
 re6st is installed from packages:
   pkg.installed:
     - pkgs:
-{%- for package, version in (install.packages or {'re6st-node': ''}) | dictsort %}
+{%- for package, version in install.packages | dictsort %}
       - {{ ({package: version} if version else package) | json }}
 {%- endfor %}
     - require:

@@ -38,7 +38,7 @@ SlapOS is installed in {{ install.prefix }}:
 SlapOS is installed from packages:
   pkg.installed:
     - pkgs:
-{%- for package, version in (install.packages or {'slapos-node': ''}) | dictsort %}
+{%- for package, version in install.packages | dictsort %}
       - {{ ({package: version} if version else package) | json }}
 {%- endfor %}
     - require:
