@@ -53,4 +53,4 @@ SlapOS and what it runs are there:
   slapos_node.programs_present:
     # supervisord's configuration, which SlapOS writes itself, has this path of the watchdog whatever the prefix is.
     - programs: [slapos, ip, ping, sensors, /opt/slapos/bin/slapos-watchdog]
-    - path: {{ (install.prefix ~ '/bin') | json }}
+    - path: {{ (install.path + [install.prefix ~ '/bin']) | join(':') | json }}
