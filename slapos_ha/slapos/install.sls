@@ -1,5 +1,6 @@
 # SlapOS's software, without anything running: cron file and units of the distribution are put aside before the package that brings them.
 {%- from "slapos_ha/map.jinja" import site with context %}
+{%- from "slapos_ha/repository.jinja" import known %}
 {%- set install = site.slapos.install %}
 {#- What software releases are built with; where nothing can be downloaded nothing is compiled. #}
 {%- set compilers = [] if site.slapos.offline else ['gcc', 'g++', 'make', 'patch'] %}
@@ -34,6 +35,9 @@ SlapOS is installed in {{ install.prefix }}:
     - require_in:
       - slapos_node: SlapOS and what it runs are there
 {%- elif install.method == 'packages' %}
+{%- if install.get('repository') %}
+{{ known('SlapOS', install.repository) }}
+{%- endif %}
 
 SlapOS is installed from packages:
   pkg.installed:

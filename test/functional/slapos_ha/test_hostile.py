@@ -82,8 +82,12 @@ def changed(path, value):
             given["storage"].update(backend=backend)
     if path[:2] == ("cluster", "agent"):
         given["cluster"]["agent"] = {"source": "package", "url": "https://x.test/a.deb", "sha256": "0" * 64}  # fmt: skip
-    if "packages" in path:
-        given[path[0]]["install"]["method"] = "packages"
+    if {"packages", "repository"} & {*path}:
+        given[path[0]]["install"].update(method="packages", packages={"p": "1"})
+    if "repository" in path:
+        given[path[0]]["install"]["repository"] = {
+            "url": "https://x.test/", "suite": "x", "components": ["main"], "key": "https://x.test/k.gpg", "key_sha256": "0" * 64,
+        }  # fmt: skip
     if "hashes" in path:
         given[path[0]]["install"]["requirements"] = [f"{path[3]}==1"]
     if path == ("re6st", "main_interface"):
@@ -147,6 +151,8 @@ def files(path):
     if path in DERIVED:
         return ["files/service.yaml", "files/settings.json", "drbd.sls", "cluster.sls"]
     key = [name for name in path if isinstance(name, str) and name not in NAMES.values()][-1]
+    if "repository" in path:
+        return [f"{path[0]}/install.sls"]
     using = [name for name in FILES if f".{key}" in (ROOT / "slapos_ha" / name).read_text()]
     return using or ["files/service.yaml", "drbd.sls"]
 
