@@ -485,6 +485,8 @@ UNDONE = {
     "drbd.synced": None,
     "drbd.up": "drbd",
     "file.blockreplace": "units",
+    # The loop file's mode. The agent's package and a repository's files stay as packages do.
+    "file.managed": "data",
     "opensvc.cluster_present": "cluster",
     "opensvc.enabled": None,
     "opensvc.key_present": "service",
