@@ -70,8 +70,9 @@ class Recorder:
         # Two may listen at once.
         self.folder = lab.home / f"leaks-{secrets.token_hex(4)}"
         self.programs, self.events = {}, []
-        self.ending = threading.Event()
         self.listening = threading.Event()
+        self.lost = False
+        self.mark = f"lab/{self.folder.name}"
 
     def __enter__(self):
         self.start()
@@ -95,7 +96,7 @@ class Recorder:
         )
         self.bus = threading.Thread(target=self._listen, daemon=True)
         self.bus.start()
-        wait("the master's bus is heard", self.listening.is_set, 30)
+        wait("the master's bus is heard", self._heard, 30)
         for name in self.programs:
             wait(f"the sampler of {name} begins", lambda name=name: self._said(name), 30)
 
@@ -114,22 +115,41 @@ class Recorder:
         said = [line for line in lines if line.startswith("{") and line.endswith("}")]
         return [json.loads(line) for line in said]
 
-    def _listen(self):
+    def _bus(self, listen):
         import salt.config
         import salt.utils.event
 
         opts = salt.config.master_config(str(self.lab.home / "salt/master"))
-        with salt.utils.event.get_master_event(opts, opts["sock_dir"]) as bus:
-            bus.connect_pub()
-            self.listening.set()
-            while not self.ending.is_set():
-                event = bus.get_event(wait=0.5, full=True)
-                if event:
+        return salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=listen)
+
+    def _listen(self):
+        with self._bus(True) as bus:
+            while True:
+                # For ever: where a wait is over, Salt 3007 connects anew, and what is said meanwhile is lost.
+                event = bus.get_event(wait=0, full=True)
+                if event is None:
+                    self.lost = True
+                    return
+                if event["tag"] != self.mark:
                     self.events.append((event["tag"], repr(event["data"])))
+                elif event["data"]["end"]:
+                    return
+                else:
+                    self.listening.set()
+
+    def _tell(self, end):
+        """Say on the bus that we listen, or that this is the end of it."""
+        with self._bus(False) as bus:
+            bus.fire_event({"end": end}, self.mark)
+
+    def _heard(self):
+        self._tell(False)
+        return self.listening.wait(1)
 
     def stop(self):
         """End what was started; a second call does nothing."""
-        self.ending.set()
+        if self.bus.is_alive():
+            self._tell(True)
         for process in self.programs.values():
             if not process.stdin.closed:
                 # The host may have gone.
@@ -166,6 +186,8 @@ class Recorder:
             for name, value in known.items()
             if value in text
         ]
+        if self.lost:
+            found.append("bus: it was lost before the end")
         return list(dict.fromkeys(found))
 
 
