@@ -73,6 +73,7 @@ class Recorder:
         self.listening = threading.Event()
         self.lost = False
         self.mark = f"lab/{self.folder.name}"
+        self.bus = threading.Thread(target=self._listen, daemon=True)
 
     def __enter__(self):
         self.start()
@@ -82,6 +83,13 @@ class Recorder:
         self.stop()
 
     def start(self):
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self):
         self.known = {**canaries(self.lab), **self.more}
         self.folder.mkdir(mode=0o700, exist_ok=True)
         network = os.stat(f"/run/netns/{self.lab.namespace}").st_ino
@@ -94,7 +102,6 @@ class Recorder:
             [sys.executable, "-c", PROGRAM],
             {**begin, "files": {}, "netns": f"net:[{network}]"},
         )
-        self.bus = threading.Thread(target=self._listen, daemon=True)
         self.bus.start()
         wait("the master's bus is heard", self._heard, 30)
         for name in self.programs:
@@ -162,7 +169,8 @@ class Recorder:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        self.bus.join(10)
+        if self.bus.ident:
+            self.bus.join(10)
 
     def passes(self):
         """{who: how often it looked}"""
