@@ -14,8 +14,10 @@ The site is described in pillar under ``slapos_ha`` (see ``pillar.example``); ``
 """
 
 import copy
+import glob
 import ipaddress
 import os
+import re
 import shutil
 import socket
 
@@ -37,8 +39,17 @@ DEFAULTS = "salt://slapos_ha/defaults.yaml"
 SCHEMA = "salt://slapos_ha/schema.yaml"
 SERVICE = "salt://slapos_ha/files/service.yaml"
 SECRETS = (("drbd", "shared_secret"), ("re6st", "token"), ("slapos", "token"))
+# What is installed by `method: packages` where the pillar names none.
+PACKAGES = {"re6st": "re6st-node", "slapos": "slapos-node"}
 # A filesystem needs room for its own tables beside the data: below this nothing of SlapOS fits.
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+# sources.list(5): `deb [trusted=yes] …`, and `Trusted: yes` in a .sources file; allow-insecure takes a repository without any signature.
+_UNSIGNED = re.compile(
+    r"^\s*(?:deb\S*\s+\[[^\]]*\b(?:trusted|allow-insecure)\+?=yes|(?:Trusted|Allow-Insecure):\s*yes\b)",
+    re.I,
+)
 
 
 def __virtual__():
@@ -106,7 +117,9 @@ def _key(parts):
 
 
 def _shown(parts, value):
-    if tuple(parts[-2:]) in SECRETS:
+    # A section with secrets that is no map may hold them as well; a dict is shown by its keys.
+    within = [section for section, _ in SECRETS if list(parts) == [section]]
+    if tuple(parts[:2]) in SECRETS or (within and not isinstance(value, dict)):
         return "(secret)"
     text = (
         repr(value)
@@ -148,6 +161,14 @@ def _schema_problems(error, schema):
     return [f"{_key(parts)}: {_shown(parts, error.instance)} is not right; give {wanted}"]
 
 
+def _matches(validator, pattern, instance, schema):
+    """The keyword `pattern` as the standard has it: Python's ``$`` also matches before a line end, which would come to the tools with the value."""
+    if not isinstance(instance, str):
+        return
+    if instance.endswith("\n") or not re.search(pattern, instance):
+        yield jsonschema.ValidationError(f"does not match {pattern}")
+
+
 def problems_of_pillar(merged, schema):
     """
     Compare a merged site with the schema and with itself.
@@ -169,7 +190,8 @@ def problems_of_pillar(merged, schema):
         raise CommandExecutionError(
             "The Python package jsonschema is missing: salt-pip install jsonschema"
         )
-    checker = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
+    validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": _matches})
+    checker = validator(schema, format_checker=jsonschema.FormatChecker())
     errors = sorted(checker.iter_errors(merged), key=lambda e: [str(p) for p in e.absolute_path])
     # `required` is reported once for each missing key, and each report knows them all.
     problems = list(
@@ -231,7 +253,57 @@ def _contradictions(merged):
         problems.append(
             f"slapos_ha:storage:size: {merged['storage']['size']!r} is too small for a filesystem and DRBD's metadata; give 128m or more"
         )
-    return problems
+    for kind in PACKAGES:
+        hashes = merged[kind]["install"]["hashes"] or {}
+        bare = [
+            name
+            for name in (one.partition("==")[0] for one in merged[kind]["install"]["requirements"])
+            if hashes and name not in hashes
+        ]
+        if bare:
+            problems.append(
+                f"slapos_ha:{kind}:install:hashes: has none for {', '.join(bare)}; give those of every package that is installed, or of none"
+            )
+    return problems + _unpinned(merged)
+
+
+def _unpinned(merged):
+    """What would be installed without a pinned version or digest, as sentences; none where that is allowed."""
+    if merged["allow_unverified"]:
+        return []
+    return [
+        f"slapos_ha:{key}: {why}; {remedy}, or knowingly slapos_ha:allow_unverified: true"
+        for key, why, remedy in _unverified(merged)
+    ]
+
+
+def _unverified(merged):
+    """(key, what is so, what would be right) of each thing that is to be installed and that nothing proves to be what was meant."""
+    agent = merged["cluster"]["agent"]
+    if agent["source"] == "package" and not agent.get("sha256"):
+        yield (
+            "cluster:agent:sha256",
+            f"missing, so whatever {agent['url']} gives would be installed",
+            "give the SHA-256 of the package",
+        )
+    for kind, default in PACKAGES.items():
+        install = merged[kind]["install"]
+        if install["method"] == "pip":
+            links = install["find_links"]
+            if links.startswith("http://") and not install["hashes"]:
+                yield (
+                    f"{kind}:install:find_links",
+                    f"{links!r} is not https and there are no hashes",
+                    f"give an https address, or {kind}:install:hashes",
+                )
+        elif install["method"] == "packages":
+            for package, version in sorted((install["packages"] or {default: ""}).items()):
+                if not version:
+                    yield (
+                        f"{kind}:install:packages:{package}",
+                        "'' is any version",
+                        "give the version",
+                    )
 
 
 def validate():
@@ -272,7 +344,7 @@ def derive(merged, minion_id):
     minion_id
         The minion's id (str); it must be that of one of the two nodes.
 
-    Returns a new dict with ``fqdn path cfg_path vol mount node peer nodes minions`` added. Raises SaltInvocationError when the minion is no node.
+    Returns a new dict with ``fqdn path cfg_path mount node peer nodes unverified`` added. Raises SaltInvocationError when the minion is no node.
     """
     site = copy.deepcopy(merged)
     for section, key in SECRETS:
@@ -291,6 +363,11 @@ def derive(merged, minion_id):
             f"{', '.join(node['minion'] for node in nodes.values())}. Correct the nodes, or the target in the pillar top file."
         )
     site["fqdn"] = _fqdn(site)
+    site["unverified"] = [f"slapos_ha:{key}: {why}" for key, why, _ in _unverified(site)]
+    for kind, default in PACKAGES.items():
+        install = site[kind]["install"]
+        if install["method"] == "packages" and not install["packages"]:
+            install["packages"] = {default: ""}
     site["path"] = f"{service['namespace']}/svc/{service['name']}"
     site["cfg_path"] = f"{service['namespace']}/cfg/{service['name']}"
     site["mount"] = f"/srv/{site['fqdn']}"
@@ -430,8 +507,8 @@ def facts(preflight=False):
     preflight
         Also list what stands in the way of a deployment (bool).
 
-    Returns a dict with ``site`` and ``problems``, and when the pillar is valid ``node agent cluster drbd re6st slapos ids mounted``. What could not
-    be asked is ``{"error": why}`` in its place. Raises nothing: a node that is broken still answers.
+    Returns a dict with ``site`` and ``problems``, and when the pillar is valid ``node shape agent cluster drbd re6st slapos ids mounted
+    unverified``. What could not be asked is ``{"error": why}`` in its place. Raises nothing: a node that is broken still answers.
     """
     broken = _renewed_pillar() if preflight else []
     given = __pillar__.get("slapos_ha")
@@ -460,6 +537,7 @@ def facts(preflight=False):
             "slapos": _asked("slapos_node.slapos_facts"),
             "ids": _asked("slapos_node.ids"),
             "mounted": _mounted(here["mount"]),
+            "unverified": here["unverified"] + (_unsigned_sources() if _uses_apt(here) else []),
         }
     )
     if preflight:
@@ -472,7 +550,14 @@ def facts(preflight=False):
 
 def _problems_of_node(here, known):
     problems = []
-    for check in (_check_node, _check_agent, _check_drbd, _check_storage, _check_network):
+    for check in (
+        _check_node,
+        _check_agent,
+        _check_drbd,
+        _check_storage,
+        _check_network,
+        _check_sources,
+    ):
         problems += check(here, known)
     return problems
 
@@ -680,3 +765,38 @@ def _asked_problem(key, function, *args):
         if isinstance(said, dict) and said.get("error")
         else []
     )
+
+
+def _uses_apt(here):
+    """Whether the formula may have the distribution's packages installed: pip's environments need some too."""
+    return any(here[kind]["install"]["method"] != "installed" for kind in PACKAGES)
+
+
+def _unsigned_sources(root="/"):
+    """Sentences on apt's sources that are trusted without a signature; what cannot be read is none."""
+    found = []
+    for pattern in ("etc/apt/sources.list", "etc/apt/sources.list.d/*"):
+        for name in sorted(glob.glob(os.path.join(root, pattern))):
+            if not name.endswith((".list", ".sources")):
+                continue
+            try:
+                with salt.utils.files.fopen(name, errors="replace") as handle:
+                    lines = handle.read().splitlines()
+            except OSError:
+                continue
+            found += [
+                f"{name}: line {number} has apt install from there without a signature"
+                for number, line in enumerate(lines, 1)
+                if _UNSIGNED.search(line)
+            ]
+    return found
+
+
+def _check_sources(here, known):
+    if here["allow_unverified"]:
+        return []
+    return [
+        f"{sentence}: give the repository's key as signed-by instead, or knowingly slapos_ha:allow_unverified: true"
+        for sentence in known.get("unverified", [])
+        if sentence not in here["unverified"]
+    ]

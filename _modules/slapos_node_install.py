@@ -25,7 +25,8 @@ def __virtual__():
 def _alone(prefix):
     """A second installation into an environment waits for the first: a state may come while `environments` is still at work."""
     name = hashlib.sha256(prefix.encode()).hexdigest()[:12]
-    with open(f"/run/lock/slapos_ha-{name}", "w") as lock:
+    # Not in /run/lock: who may write there could hold the lock, or have put the file.
+    with open(f"/run/slapos_ha-{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -44,6 +44,8 @@ def _run(args, what, secret=None, timeout=120, good=(0,), errors=None, **kwargs)
         redirect_stderr=True,
         timeout=timeout,
         stdin=f"{secret}\n" if secret else None,
+        # Without it Salt makes a newline of a backslash with an n.
+        stdin_raw_newlines=True,
         **kwargs,
     )
     output = done["stdout"].replace(secret, "(secret)") if secret else done["stdout"]
@@ -79,7 +81,7 @@ def _script(name, prefix, method):
 
 # re6st-conf takes its token as an argument only. Inside the process the argument list is longer than the one that everybody can see.
 _WITH_TOKEN = (
-    "import sys, runpy; s = sys.argv[1]; sys.argv = [s] + sys.argv[2:] + ['--token', sys.stdin.readline().strip()]; "
+    "import sys, runpy; s = sys.argv[1]; sys.argv = [s] + sys.argv[2:] + ['--token=' + sys.stdin.readline().strip()]; "
     "runpy.run_path(s, run_name='__main__')"
 )
 

@@ -352,6 +352,7 @@ def _preflight_report(here):
     _, forced = __utils__["slapos_site_gates.closed"](gates, here.force)
     said = [
         *forced,
+        *here.unverified(),
         f"site {here.shape['site']}: {here.first} (preferred) and {here.second}, service {here.shape['path']}",
     ]
     for node in here.nodes:
@@ -387,13 +388,14 @@ def plan(site=None):
     site
         The site's name (str); needed when this master has several.
 
-    Returns a table of the steps, each done or to do, and who is at work on the site; exit code 1 and every problem with its remedy when the preflight is red.
+    Returns a table of the steps, each done or to do, what is not verified, and who is at work on the site; exit code 1 and every problem with its remedy when the preflight is red.
     """
     try:
         here = _open(site, preflight=True)
     except CommandExecutionError as error:
         return _answer("problems", _obstacles(error, site), False)
-    text = __utils__["slapos_site_show.plan"](here, _plan(here), _in_use(here.shape["site"]))
+    remarks = [*here.unverified(), *_in_use(here.shape["site"])]
+    text = __utils__["slapos_site_show.plan"](here, _plan(here), remarks)
     return _answer(here.shape["site"], text, True)
 
 
@@ -411,12 +413,13 @@ def status(site=None):
     site
         The site's name (str); needed when this master has several.
 
-    Returns tables, and below them who is at work on the site and what is wrong; exit code 1 when anything is wrong.
+    Returns tables, and below them what is not verified, who is at work on the site and what is wrong; exit code 1 when anything is wrong.
     """
     try:
         here = _open(site)
     except CommandExecutionError as error:
         return _answer("problems", _obstacles(error, site), False)
     wrong = _wrong(here)
-    text = __utils__["slapos_site_show.status"](here, wrong, _in_use(here.shape["site"]))
+    remarks = [*here.unverified(), *_in_use(here.shape["site"])]
+    text = __utils__["slapos_site_show.status"](here, wrong, remarks)
     return _answer(here.shape["site"], text, not wrong)

@@ -209,6 +209,17 @@ class _Site:
         pattern = rf"/slapos run ({names})( |$)"
         return self.call(self.nodes, "ps.pgrep", pattern, full=True, pattern_is_regex=True)
 
+    def unverified(self):
+        """What may be installed on the nodes though nothing proves it, as sentences; what both say is one."""
+        said_by = {}
+        for node in self.nodes:
+            for sentence in self.facts[node].get("unverified", []):
+                said_by.setdefault(sentence, []).append(node)
+        return [
+            f"NOT VERIFIED on {' and '.join(nodes)}: {sentence}"
+            for sentence, nodes in said_by.items()
+        ]
+
     def versions_apart(self):
         return _versions_apart(self.facts)
 

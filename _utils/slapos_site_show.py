@@ -5,8 +5,8 @@ Tables of a site for people. For the runner ``slapos_ha``.
 import io
 
 
-def plan(site, steps, used):
-    """What ``orch.deploy`` would do now; ``steps`` as of ``slapos_ha.step preflight``, ``used`` are lines that say who is at work on the site."""
+def plan(site, steps, remarks):
+    """What ``orch.deploy`` would do now; ``steps`` as of ``slapos_ha.step preflight``, ``remarks`` are lines: what is not verified, who is at work."""
     rows = []
     for number, step in enumerate(steps, 1):
         always = "always" if step["always"] else "to do"
@@ -17,12 +17,12 @@ def plan(site, steps, used):
             ("", "step", "", "what is so afterwards"),
             rows,
         ),
-        *used,
+        *remarks,
     )
 
 
-def status(site, wrong, used):
-    """How a site is; ``wrong`` are the sentences that say what is not well, ``used`` those that say who is at work on it."""
+def status(site, wrong, remarks):
+    """How a site is; ``wrong`` are the sentences that say what is not well, ``remarks`` lines: what is not verified, who is at work."""
     cluster, active = site.cluster(), site.active()
     beats = [
         (name, peer, "beating" if state.get("beating") else "silent")
@@ -45,7 +45,7 @@ def status(site, wrong, used):
                 for rid in sorted(site.instance(active or site.first).get("resources", {}))
             ],
         ),
-        *used,
+        *remarks,
         "All is well."
         if not wrong
         else "Not well:\n" + "\n".join(f"- {sentence}" for sentence in wrong),

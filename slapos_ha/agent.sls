@@ -7,7 +7,12 @@ OpenSVC agent package is here and is the pinned one:
   file.managed:
     - name: {{ package | json }}
     - source: {{ agent.url | json }}
+{%- if agent.get('sha256') %}
     - source_hash: {{ ('sha256=' ~ agent.sha256) | json }}
+{%- else %}
+{#- Rendered with allow_unverified only: without it slapos_ha.site refuses the pillar. #}
+    - skip_verify: true
+{%- endif %}
     - makedirs: true
     - mode: '0600'
 

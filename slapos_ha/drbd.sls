@@ -30,6 +30,19 @@ Handler of a split brain is here:
     - dir_mode: '0755'
     - makedirs: true
 
+{%- if site.storage.file %}
+
+# The agent makes it readable for everybody, and the service's keys will lie in it. Where it is not there yet nothing is done.
+Loop file {{ site.storage.file }} is root's alone:
+  file.managed:
+    - name: {{ site.storage.file | json }}
+    - user: root
+    - group: root
+    - mode: '0600'
+    - create: false
+    - replace: false
+{%- endif %}
+
 DRBD resource {{ site.fqdn }} is configured:
   drbd.resource_configured:
     - name: {{ site.fqdn | json }}

@@ -1,5 +1,6 @@
 # re6st's software, without anything running: the distribution's units are masked before the package that brings them.
 {%- from "slapos_ha/map.jinja" import site with context %}
+{%- from "slapos_ha/repository.jinja" import known %}
 {%- set install = site.re6st.install %}
 {%- set path = (install.path + [install.prefix ~ '/bin']) | join(':') %}
 include:
@@ -26,11 +27,14 @@ re6st is installed in {{ install.prefix }}:
     - require_in:
       - slapos_node: re6st and what it runs are there
 {%- elif install.method == 'packages' %}
+{%- if install.get('repository') %}
+{{ known('re6st', install.repository) }}
+{%- endif %}
 
 re6st is installed from packages:
   pkg.installed:
     - pkgs:
-{%- for package, version in (install.packages or {'re6st-node': ''}) | dictsort %}
+{%- for package, version in install.packages | dictsort %}
       - {{ ({package: version} if version else package) | json }}
 {%- endfor %}
     - require:

@@ -1,5 +1,6 @@
 # SlapOS's software, without anything running: cron file and units of the distribution are put aside before the package that brings them.
 {%- from "slapos_ha/map.jinja" import site with context %}
+{%- from "slapos_ha/repository.jinja" import known %}
 {%- set install = site.slapos.install %}
 {#- What software releases are built with; where nothing can be downloaded nothing is compiled. #}
 {%- set compilers = [] if site.slapos.offline else ['gcc', 'g++', 'make', 'patch'] %}
@@ -34,11 +35,14 @@ SlapOS is installed in {{ install.prefix }}:
     - require_in:
       - slapos_node: SlapOS and what it runs are there
 {%- elif install.method == 'packages' %}
+{%- if install.get('repository') %}
+{{ known('SlapOS', install.repository) }}
+{%- endif %}
 
 SlapOS is installed from packages:
   pkg.installed:
     - pkgs:
-{%- for package, version in (install.packages or {'slapos-node': ''}) | dictsort %}
+{%- for package, version in install.packages | dictsort %}
       - {{ ({package: version} if version else package) | json }}
 {%- endfor %}
     - require:
@@ -53,4 +57,4 @@ SlapOS and what it runs are there:
   slapos_node.programs_present:
     # supervisord's configuration, which SlapOS writes itself, has this path of the watchdog whatever the prefix is.
     - programs: [slapos, ip, ping, sensors, /opt/slapos/bin/slapos-watchdog]
-    - path: {{ (install.prefix ~ '/bin') | json }}
+    - path: {{ (install.path + [install.prefix ~ '/bin']) | join(':') | json }}

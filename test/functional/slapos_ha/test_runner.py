@@ -105,6 +105,21 @@ def test_preflight_plan_and_status_of_a_healthy_site(runners):
     assert "retcode" not in status and "All is well." in status["paris"]
 
 
+def test_what_is_not_verified_is_named_in_every_report(runners, world):
+    sentence = "slapos_ha:cluster:agent:sha256: missing, so whatever https://x.test/a.deb gives"
+    for facts in world.facts.values():
+        facts["unverified"] = [sentence]
+    world.facts["demo2"]["unverified"].append("/etc/apt/sources.list: line 1 …")
+    said = [
+        runners["slapos_ha.step"]("preflight")["comment"],
+        runners["slapos_ha.plan"]()["data"]["paris"],
+        runners["slapos_ha.status"]()["data"]["paris"],
+    ]
+    for text in map(" ".join, map(str.split, said)):
+        assert f"NOT VERIFIED on demo1 and demo2: {sentence}" in text
+        assert "NOT VERIFIED on demo2: /etc/apt/sources.list: line 1" in text
+
+
 def test_a_step_talks_to_the_minions(runners, minions):
     shape = runners["slapos_ha.step"]("preflight")["shape"]
     answer = runners["slapos_ha.step"]("sync", shape=shape)

@@ -69,6 +69,32 @@ def test_the_service_of_the_example(node):
     assert sum(section.startswith("task#") for section in config) == 5
 
 
+@pytest.mark.parametrize("test", [True, False])
+def test_the_loop_file_becomes_roots_alone_and_is_not_made(node, tmp_path, test):
+    _, loaders = node
+    [chunk] = [
+        chunk
+        for chunk in loaders.modules.state.show_low_sls("slapos_ha.drbd")
+        if chunk["name"] == "/opt/comp1.slapos.svc.paris.img"
+    ]
+    file = tmp_path / "comp1.img"
+    arguments = {key: chunk[key] for key in ("user", "group", "mode", "create", "replace")}
+    arguments.update(user=None, group=None, test=test)
+
+    def applied():
+        state = loaders.modules.state.single("file.managed", str(file), **arguments)
+        return state.result, bool(state.changes)
+
+    assert applied() == (True, False) and not file.exists()
+    file.write_text("data")
+    file.chmod(0o644)
+    assert applied() == (None if test else True, True)
+    assert file.stat().st_mode & 0o777 == (0o644 if test else 0o600)
+    assert file.read_text() == "data"
+    file.chmod(0o600)
+    assert applied() == (True, False)
+
+
 def test_no_secret_is_in_what_renders(node):
     _, loaders = node
     rendered = repr([loaders.modules.state.show_low_sls(sls) for sls in SLS])

@@ -15,6 +15,7 @@ def render(make_loaders):
 
     def run(sls, **install):
         pillar = copy.deepcopy(example)
+        pillar["slapos_ha"]["allow_unverified"] = True
         for section in ("re6st", "slapos"):
             pillar["slapos_ha"][section]["install"] = dict(install)
         key = str(install)
@@ -60,6 +61,46 @@ def test_units_and_cron_are_put_aside_first_and_programs_looked_for_last(render,
 def test_packages_with_and_without_versions(render, packages, pkgs):
     low = render("slapos_ha.re6st", method="packages", packages=packages)
     assert next(chunk for chunk in low if chunk["fun"] == "installed")["pkgs"] == pkgs
+
+
+@pytest.mark.parametrize("kind, name", [("re6st", "re6st"), ("slapos", "SlapOS")])
+def test_a_repository_is_known_with_its_pinned_key_before_anything_comes_from_it(
+    render, kind, name
+):
+    repository = {
+        "url": "https://x.test/debian",
+        "suite": "bookworm",
+        "key": "https://x.test/key.asc",
+        "key_sha256": "ab" * 32,
+    }
+    low = render(f"slapos_ha.{kind}", method="packages", packages={"p": "1"}, repository=repository)
+    key, source = [chunk for chunk in low if chunk["fun"] == "managed" and "apt" in chunk["name"]]
+    assert key["name"] == f"/etc/apt/keyrings/slapos_ha-{name}.asc"
+    assert (key["source"], key["source_hash"]) == (repository["key"], f"sha256={'ab' * 32}")
+    assert source["name"] == f"/etc/apt/sources.list.d/slapos_ha-{name}.sources"
+    assert source["contents"] == [
+        "Types: deb",
+        "URIs: https://x.test/debian",
+        "Suites: bookworm",
+        "Components: main",
+        f"Signed-By: {key['name']}",
+    ]
+    (installed,) = [chunk for chunk in low if chunk["fun"] == "installed"]
+    assert key["order"] < source["order"] < installed["order"]
+    assert source["require_in"] == [{"pkg": installed["__id__"]}]
+
+
+@pytest.mark.parametrize("digest", ["ab" * 32, None])
+def test_the_agents_package_is_the_pinned_one_or_knowingly_any(make_loaders, digest):
+    pillar = yaml.safe_load((ROOT / "pillar.example").read_text())
+    agent = {"source": "package", "url": "https://x.test/d/opensvc_2.1.deb", "sha256": digest}
+    pillar["slapos_ha"]["cluster"]["agent"] = {key: value for key, value in agent.items() if value}
+    pillar["slapos_ha"]["allow_unverified"] = not digest
+    low = make_loaders("demo1", pillar).modules.state.show_low_sls("slapos_ha.agent")
+    [managed] = [chunk for chunk in low if chunk["fun"] == "managed"]
+    assert managed["name"] == "/var/cache/slapos_ha/opensvc_2.1.deb"
+    assert managed.get("source_hash") == (f"sha256={digest}" if digest else None)
+    assert managed.get("skip_verify", False) is not bool(digest)
 
 
 def test_the_launchers_settings(make_loaders):

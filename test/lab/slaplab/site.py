@@ -12,8 +12,11 @@ SERVICE = "slapos/svc/comp1"
 MOUNT = "/srv/comp1.slapos.svc.lab"
 
 
-def deploy(lab, report=None, **options):
-    """Run the orchestration; `report(data)` hears each step as it begins and ends. Returns its result, read from its own output."""
+def deploy(lab, report=None, level="info", **options):
+    """
+    Run the orchestration; `report(data)` hears each step as it begins and ends, `level` is what the command itself writes into the master's log. Returns
+    its result, read from its own output.
+    """
     import salt.config
     import salt.utils.event
 
@@ -32,6 +35,7 @@ def deploy(lab, report=None, **options):
                     control.BIN / "salt-run",
                     "-c",
                     lab.home / "salt",
+                    f"--log-file-level={level}",
                     "--out=json",
                     "--out-indent=1",
                     "state.orch",

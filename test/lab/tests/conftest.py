@@ -7,7 +7,7 @@ import sys
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from slaplab import cli  # noqa: E402 the path is set just above
+from slaplab import cli, leaks  # noqa: E402 the path is set just above
 from slaplab.base import Lab  # noqa: E402
 
 
@@ -27,3 +27,12 @@ def lab():
     if not os.environ.get("LAB_KEEP"):
         cli.clean(lab)
         assert not lab.exists() and not lab.home.exists()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def recorder(lab):
+    """Listens to all that the tests do, until test_5_leaks.py asks what was heard."""
+    recorder = leaks.Recorder(lab)
+    recorder.start()
+    yield recorder
+    recorder.stop()

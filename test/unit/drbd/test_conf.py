@@ -5,6 +5,7 @@ import shutil
 import subprocess
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -183,6 +184,32 @@ def test_a_secret_that_does_not_fit_is_refused_unsaid(secret):
 
 def test_a_secret_that_fits():
     assert CONF.secret_is_right("0123-abc_DEF.~+=", "k") == "0123-abc_DEF.~+="
+
+
+@settings(max_examples=150, deadline=None, database=None)
+@given(secret=st.one_of(st.text(max_size=70), st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=6, max_size=66)))  # fmt: skip
+def test_a_shared_secret_is_refused_by_the_schema_or_written_and_read_as_it_is(schema_of_secret, secret):  # fmt: skip
+    """The pillar's schema and this file agree, and with them what the resource's file says."""
+    if not schema_of_secret(secret):
+        with pytest.raises(SaltInvocationError):
+            CONF.secret_is_right(secret, "k")
+        return
+    wanted = wish(secret=CONF.secret_is_right(secret, "k"))
+    assert CONF.resources(CONF.render("r0", wanted)) == {"r0": wanted}
+    assert secret in wanted.values()
+
+
+@pytest.fixture(scope="module")
+def schema_of_secret():
+    """Whether the pillar's schema takes a shared secret."""
+    module = load_module("_modules/slapos_ha.py", "slapos_ha_of_secrets")
+    schema = yaml.safe_load((ROOT / "slapos_ha/schema.yaml").read_text())
+    part = schema["properties"]["drbd"]["properties"]["shared_secret"]
+
+    def accepts(value):
+        return not list(module._matches(None, part["pattern"], value, part))
+
+    return accepts
 
 
 # --- Writing --------------------------------------------------------------------------------------------------------------------------------

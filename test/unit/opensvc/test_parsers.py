@@ -450,6 +450,70 @@ def test_what_is_written_is_what_is_read(utils, config):
     )
 
 
+ANY = st.one_of(
+    st.text(max_size=60), st.text(st.sampled_from("ab [=]#;\"'`\\\n\t{}$%é😀\x1b"), max_size=60)
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=ANY)
+def test_any_text_is_read_or_refused(utils, text):
+    for name in ("parse_config", "read_config"):
+        try:
+            utils[f"opensvc_agent.{name}"](text)
+        except (CommandExecutionError, SaltInvocationError) as error:
+            assert "\n" not in str(error)
+    for major in (2, 3):
+        with pytest.raises(CommandExecutionError):
+            utils["opensvc_agent.parse_schedule"](text, major, "demo1")
+    assert isinstance(utils["opensvc_agent.complaint"](text, text), str)
+    for name in ("version", "warnings", "busy"):
+        utils[f"opensvc_agent.{name}"](text)
+    utils["opensvc_agent.failures"](text, text)
+
+
+@settings(max_examples=50, deadline=None)
+@given(config=st.dictionaries(NAMES, st.dictionaries(NAMES, VALUES, max_size=2), max_size=2), secret=st.from_regex(r"[!-~]{1,20}", fullmatch=True))  # fmt: skip
+def test_a_secret_is_set_in_a_file_as_it_is_and_nothing_else_changes(utils, config, secret):
+    before = utils["opensvc_agent.render_config"](config)
+    text = utils["opensvc_agent.set_in_text"](before, "cluster", "secret", secret)
+    was = utils["opensvc_agent.parse_config"](before)
+    now = utils["opensvc_agent.parse_config"](text)
+    assert now == {**was, "cluster": {**was.get("cluster", {}), "secret": now["cluster"]["secret"]}}
+    # Agent 3 reads a value in backquotes without them, and so do we.
+    assert now["cluster"]["secret"] == secret or secret[0] == secret[-1] in ("`", '"')
+
+
+@settings(max_examples=4, deadline=None)
+@given(text=st.text(max_size=200))
+def test_what_is_sealed_opens_as_it_was_and_no_other_way(keypair, utils, text):
+    public, private = keypair
+    sealed = utils["opensvc_seal.seal"](text, public)
+    assert utils["opensvc_seal.is_sealed"](sealed) and "\n" not in sealed
+    assert utils["opensvc_seal.unseal"](sealed, private) == text
+    for damaged in (sealed[:-3], sealed[:-3] + "AAA", sealed.replace(":1:", ":1:A"), "opensvc:1:"):
+        with pytest.raises(CommandExecutionError):
+            utils["opensvc_seal.unseal"](damaged, private)
+
+
+@pytest.fixture(scope="module")
+def keypair():
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(65537, 2048)
+    return (
+        key.public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        .decode(),
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+    )
+
+
 def test_values_become_the_agents_words(utils):
     given = {
         "DEFAULT": {"nodes": ["demo1", "demo2"], "parallel": True, "n": 3},

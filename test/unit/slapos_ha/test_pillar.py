@@ -62,7 +62,7 @@ def test_a_pillar_that_hides_itself_is_told_of_as_it_is(example, defaults, schem
     given["slapos_ha"]["re6st"]["options"] = [["max-clients", 10]]
     monkeypatch.setattr(module, "__pillar__", masked(given))
     assert module.validate() == [
-        "slapos_ha:re6st:options:0: ['max-clients', 10] is not right; give a line of re6stnet.conf without its dashes, such as \"max-clients 10\""
+        "slapos_ha:re6st:options:0: ['max-clients', 10] is not right; give a line of re6stnet.conf without its dashes and without quotes, backslash and #, such as \"max-clients 10\""
     ]
 
 
@@ -116,6 +116,18 @@ BAD = [
     ("storage:backend", "lvm", r"^slapos_ha:storage:vg: missing; give the name of an existing volume group"),
     ("storage:backend", "zfs", r"^slapos_ha:storage:backend: 'zfs' is not right; give loop"),
     ("cluster:agent", {"source": "package"}, r"^slapos_ha:cluster:agent:url: missing"),
+    ("cluster:agent", {"source": "package", "url": "https://x.test/a/"}, r"^slapos_ha:cluster:agent:url: .* ends in the file name of a package"),
+    ("cluster:agent", {"source": "package", "url": "https://x.test/opensvc.deb"}, r"^slapos_ha:cluster:agent:sha256: missing, so whatever https://x.test/opensvc.deb gives .*; give the SHA-256 of the package, or knowingly slapos_ha:allow_unverified: true"),
+    ("re6st:install:method", "packages", r"^slapos_ha:re6st:install:packages:re6st-node: '' is any version; give the version, or knowingly"),
+    ("slapos:install:find_links", "http://wheels.test/", r"^slapos_ha:slapos:install:find_links: 'http://wheels.test/' is not https and there are no hashes; give an https address, or slapos:install:hashes"),
+    ("slapos:install:hashes", {"slapos.core": ["sha256:" + "0" * 64]}, r"^slapos_ha:slapos:install:hashes: has none for slapos.libnetworkcache, "),
+    ("slapos:install:hashes", True, r"^slapos_ha:slapos:install:hashes: True is not right; give false, or a map"),
+    ("re6st:install:requirements", ["re6stnet==0.*"], r"^slapos_ha:re6st:install:requirements:0: 're6stnet==0.\*' is not right; give a pinned"),
+    ("allow_unverified", "yes", r"^slapos_ha:allow_unverified: 'yes' is not right; give true"),
+    ("drbd:shared_secret", "short", r"^slapos_ha:drbd:shared_secret: \(secret\) is not right; give 8 to 63"),
+    ("drbd:options:net", {"shared-secret": "x"}, r"^slapos_ha:drbd:options:net: 'shared-secret' is not right; give an option's name; shared_secret"),
+    ("cluster:heartbeats:hb#1:secret", "x", r"^slapos_ha:cluster:heartbeats:hb#1: 'secret' is not right; give a keyword .* opensvc.heartbeat_present"),
+    ("slapos:master_url", "https://user:word@slap.test/", r"^slapos_ha:slapos:master_url: .* is not right; give an http:// or https:// address without user"),
     ("slapos:users:slapsoft_id", 5003, r"^slapos_ha:slapos:users:slapsoft_id: 5003 is also one of the ids 5001 to 5010"),
     ("slapos:ipv4_local_network", "10.0.0.1/16", r"^slapos_ha:slapos:ipv4_local_network: .*host bits set; give a network"),
     ("tasks:addpart", {"schedule": "often"}, r"^slapos_ha:tasks:addpart:schedule: 'often' is not right; give an OpenSVC schedule"),
@@ -132,6 +144,33 @@ def test_bad_pillar(merged, schema, key, value, message):
     change(merged, key, value)
     problems = module.problems_of_pillar(merged, schema)
     assert [problem for problem in problems if re.search(message, problem)], problems
+
+
+def test_what_is_not_verified_is_allowed_knowingly_and_stays_named(merged, schema):
+    merged["cluster"]["agent"] = {"source": "package", "url": "https://x.test/opensvc.deb"}
+    merged["re6st"]["install"]["method"] = "packages"
+    merged["allow_unverified"] = True
+    assert module.problems_of_pillar(merged, schema) == []
+    site = module.derive(merged, "demo1")
+    assert site["unverified"] == [
+        "slapos_ha:cluster:agent:sha256: missing, so whatever https://x.test/opensvc.deb gives would be installed",
+        "slapos_ha:re6st:install:packages:re6st-node: '' is any version",
+    ]
+    assert site["re6st"]["install"]["packages"] == {"re6st-node": ""}
+
+
+def test_the_shipped_defaults_and_the_example_are_verified(merged):
+    assert module.derive(merged, "demo1")["unverified"] == []
+
+
+@pytest.mark.parametrize("value", ["canary", ["canary"], 7])
+@pytest.mark.parametrize("section", ["drbd", "re6st", "slapos"])
+def test_a_section_of_secrets_that_is_no_map_is_not_shown(merged, schema, section, value):
+    merged[section] = value
+    problems = module.problems_of_pillar(merged, schema)
+    assert problems == [
+        f"slapos_ha:{section}: (secret) is not right; give what pillar.example shows"
+    ]
 
 
 @pytest.mark.parametrize("section, key", module.SECRETS)

@@ -134,6 +134,37 @@ def test_a_port_that_listens_is_found():
     assert fresh._listening("127.0.0.1", 1) is False
 
 
+SOURCES = [
+    ("etc/apt/sources.list", "deb http://deb.debian.org/debian bookworm main\n", False),
+    ("etc/apt/sources.list", "# deb [trusted=yes] http://x.test/ ./\n", False),
+    ("etc/apt/sources.list", "deb [signed-by=/k.gpg] http://x.test/trusted=yes/ ./\n", False),
+    ("etc/apt/sources.list", "deb [arch=amd64 trusted=yes] http://x.test/ ./\n", True),
+    ("etc/apt/sources.list.d/x.list", "deb-src [ allow-insecure=yes ] http://x.test/ ./\n", True),
+    ("etc/apt/sources.list.d/x.sources", "Types: deb\nTrusted: yes\n", True),
+    ("etc/apt/sources.list.d/x.sources", "Types: deb\nSigned-By: /k.gpg\nTrusted: no\n", False),
+    ("etc/apt/sources.list.d/x.sources.save", "Trusted: yes\n", False),
+]
+
+
+@pytest.mark.parametrize("name, text, unsigned", SOURCES)
+def test_an_apt_source_without_a_signature_is_found(tmp_path, name, text, unsigned):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    found = module._unsigned_sources(str(tmp_path))
+    assert bool(found) is unsigned and all(str(path) in sentence for sentence in found)
+
+
+def test_an_apt_source_without_a_signature_is_an_obstacle_unless_allowed(here, known):
+    known["unverified"] = [*here["unverified"], "/etc/apt/x.list: line 1 has apt …"]
+    [problem] = module._problems_of_node(here, known)
+    assert problem.startswith(
+        "/etc/apt/x.list: line 1 has apt …: give the repository's key as signed-by"
+    )
+    here["allow_unverified"] = True
+    assert module._problems_of_node(here, known) == []
+
+
 @pytest.fixture
 def asked(node, monkeypatch):
     """What a minion remembers of the pillar, and what the master has now."""

@@ -39,7 +39,7 @@ def test_who_asks_waits_for_who_installs(module, tmp_path, monkeypatch):
         assert asking.is_alive() and answers == []
     asking.join(5)
     assert answers == [{}]
-    assert opened[0].startswith("/run/lock/slapos_ha-")
+    assert opened[0].startswith("/run/slapos_ha-")
 
 
 def test_both_environments_are_made_as_the_pillar_says(module, monkeypatch):
