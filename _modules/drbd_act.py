@@ -592,7 +592,7 @@ def verify(resource):
         salt demo1 drbd.verify comp1.slapos.svc.paris
 
     resource
-        The resource (str); its net options need a ``verify-alg``.
+        The resource (str); its net options need a ``verify-alg``, which ``resource_configured`` sets with a secret.
 
     Returns True: it has begun (``percent`` of drbd.status), or False when one runs. At its end ``out_of_sync`` of :py:func:`status <drbd.status>` is what
     differs in KiB; 8.4 copies these blocks when the resource is disconnected and connected again. Raises CommandExecutionError.

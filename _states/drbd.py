@@ -161,7 +161,7 @@ def resource_configured(
         The *name* of the pillar key of the peers' shared secret (str).
     net
         Further options of that section (dict). Those given win over what is set by default: after-sb-0pri discard-zero-changes, after-sb-1pri and -2pri
-        disconnect, c-plan-ahead 0, and with a secret cram-hmac-alg sha256.
+        disconnect, c-plan-ahead 0, and with a secret cram-hmac-alg and verify-alg sha256.
     disk_options, handlers, options
         The same of the sections disk, handlers and options (dict).
 

@@ -224,6 +224,8 @@ def wish(
     settings = {"net:protocol": protocol}
     if secret is not None:
         settings["net:cram-hmac-alg"] = "sha256"
+        # The same algorithm of the kernel: who can authenticate the peer can compare its blocks (drbd.verify).
+        settings["net:verify-alg"] = "sha256"
         settings[SECRET] = secret
     settings.update(
         {

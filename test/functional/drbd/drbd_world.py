@@ -189,6 +189,7 @@ resource t0 {{
     net {{
         protocol C;
         cram-hmac-alg sha256;
+        verify-alg sha256;
         shared-secret {SECRET};
         after-sb-0pri discard-zero-changes;
         after-sb-1pri disconnect;

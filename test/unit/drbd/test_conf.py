@@ -245,7 +245,7 @@ def test_defaults_lose_no_writes_without_an_operator_and_resync_fast():
     assert wanted["net:after-sb-0pri"] == "discard-zero-changes"
     assert wanted["net:after-sb-1pri"] == wanted["net:after-sb-2pri"] == "disconnect"
     assert wanted["disk:c-plan-ahead"] == "0" and wanted["disk:resync-rate"] == "100M"
-    assert wanted["net:cram-hmac-alg"] == "sha256"
+    assert wanted["net:cram-hmac-alg"] == wanted["net:verify-alg"] == "sha256"
     assert wish(net={"after-sb-1pri": "consensus"})["net:after-sb-1pri"] == "consensus"
     assert "net:cram-hmac-alg" not in wish(secret=None)
 
@@ -264,7 +264,7 @@ def test_a_difference_is_told_option_by_option_without_the_secret():
     assert changes == {
         "net:protocol": {"old": "C", "new": "A"},
         "net:shared-secret": {"old": "(secret)", "new": "(another secret)"},
-        "net:verify-alg": {"old": None, "new": "sha1"},
+        "net:verify-alg": {"old": "sha256", "new": "sha1"},
     }
     gone = CONF.difference(new, wish(secret=None))
     assert gone["net:shared-secret"] == {"old": "(secret)", "new": None}
