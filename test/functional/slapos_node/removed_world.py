@@ -18,6 +18,7 @@ UNITS = (
     "slapos-node.service",
     "slapos-node-boot.service",
 )
+FIREWALL_UNIT = "/etc/systemd/system/slapos-ha-firewall.service"
 HEAD = (
     b"\0" * 4608
     + FQDN.encode()
@@ -71,6 +72,11 @@ class World:
         self.avail = {SVC: "stdby up", VOL: "down"}
         self.drbd = {FQDN: {"up": True, "disk": f"/dev/{FQDN}/comp1", "metadata": True}}
         self.failed = []
+        self.firewall = [
+            {"kind": "unit", "name": FIREWALL_UNIT, "now": "there"},
+            {"kind": "nftables table", "name": "inet slapos_ha", "now": "loaded"},
+            {"kind": "ruleset", "name": "/etc/slapos_ha/firewall.nft", "now": "there"},
+        ]
         self._files()
 
     def _files(self):
@@ -170,7 +176,9 @@ class World:
         return {
             name.replace("__", "."): getattr(self, name)
             for name in dir(self)
-            if name.startswith(("opensvc__", "drbd__", "lvm__", "user__", "group__"))
+            if name.startswith(
+                ("opensvc__", "drbd__", "lvm__", "user__", "group__", "slapos_firewall__")
+            )
         }
 
     def opensvc__config_show(self, path):
@@ -260,6 +268,14 @@ class World:
         assert not self.drbd[resource]["up"]
         self.did.append(f"remove {resource}.res")
         del self.drbd[resource]
+
+    def slapos_firewall__left(self):
+        return list(self.firewall)
+
+    def slapos_firewall__remove(self, kind, name):
+        assert self.firewall[0]["kind"] == kind and self.firewall[0]["name"] == name
+        self.did.append(f"remove {kind} {name}")
+        self.firewall.pop(0)
 
     def lvm__lvremove(self, lvname, vgname, force):
         if self.drbd.get(FQDN, {}).get("up"):
