@@ -8,8 +8,11 @@ OpenSVC agent package is here and is the pinned one:
     - name: {{ package | json }}
     - source: {{ agent.url | json }}
     - source_hash: {{ ('sha256=' ~ agent.sha256) | json }}
-    - makedirs: true
+    - user: root
+    - group: root
     - mode: '0600'
+    - makedirs: true
+    - dir_mode: '0755'
 
 OpenSVC agent is installed:
   pkg.installed:
