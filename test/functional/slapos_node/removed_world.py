@@ -63,7 +63,7 @@ class World:
         self.loop = None
         self.did = []
         self.node, self.members, self.frozen = "demo1", ["demo1", "demo2"], False
-        self.name, self.others = "paris", []
+        self.name, self.others, self.settings = "paris", [], {}
         self.configs = {
             SVC: {"env": {"slapos_ha_site": "paris"}},
             VOL: {"DEFAULT": {"children": SVC}},
@@ -184,7 +184,8 @@ class World:
     def opensvc__config_show(self, path):
         if path == "cluster":
             members = " ".join(self.members)
-            return {"cluster": {"name": self.name, "nodes": members}, "hb#1": {}, "hb#9": {}}
+            cluster = {"name": self.name, "nodes": members, **self.settings}
+            return {"cluster": cluster, "hb#1": {}, "hb#9": {}, "arbitrator#1": {}}
         return self.configs.get(path)
 
     def opensvc__cluster_status(self, fresh=True):
@@ -229,7 +230,8 @@ class World:
 
     def opensvc__config_unset(self, path, keywords):
         self.did.append(f"unset {keywords[0]}")
-        self.name = "default"
+        if keywords == ["cluster.name"]:
+            self.name = "default"
 
     def opensvc__wait_nodes(self, condition, nodes, timeout):
         assert nodes == [self.node]
