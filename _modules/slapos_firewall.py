@@ -304,8 +304,8 @@ def problems(backend):
     except CommandExecutionError as error:
         remedy = {
             "nftables": "mend it",
-            "ufw": "install it, let in ssh and what else you need, then: ufw enable",
-            "firewalld": "install it, let in ssh and what else you need, then: systemctl enable --now firewalld",
+            "ufw": "where it is off, let in ssh and what else you need, then: ufw enable",
+            "firewalld": "where it is off, let in ssh and what else you need, then: systemctl enable --now firewalld",
         }[backend]
         answer.append(
             f"slapos_ha:firewall:backend: {backend!r}, but on {node} {error}; {remedy}; or give another backend"
@@ -331,6 +331,12 @@ def _nftables_works():
 
 def _ufw_works():
     ufw_in_place([])
+    added = _run("ufw", "show", "added")
+    contrary = __utils__["slapos_firewall.ufw_contrary"](added, rules("ufw"))
+    if contrary:
+        raise CommandExecutionError(
+            f"ufw has {', '.join(contrary)}, for which it would leave out ours: ufw delete {contrary[0]}"
+        )
 
 
 def _addresses(name):

@@ -121,6 +121,13 @@ def ufw_added(text):
     ]
 
 
+def ufw_contrary(text, rules):
+    """Rules of somebody else's in ``ufw show added`` that are one of these but for what they do: ufw would keep them, and leave ours out."""
+    mine = {rule.partition(" ")[2]: rule for rule in rules}
+    said = [line.removeprefix("ufw ").partition(" comment ")[0] for line in text.splitlines()]
+    return [rule for rule in said if mine.get(rule.partition(" ")[2], rule) != rule]
+
+
 def ufw_active(text):
     """Whether ``ufw status`` says that it filters."""
     return text.startswith("Status: active")

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-# ufw keeps rules of IPv4 before those of IPv6, and lists one for both among those of IPv4; `prepend` of a rule that is there does nothing.
+# ufw keeps rules of IPv4 before those of IPv6, and lists one for both among those of IPv4; `prepend` of a rule that is there, or is there with another
+# action, does nothing.
 UFW = """\
 #!{python} -ISE
 import json, pathlib, sys
@@ -38,9 +39,9 @@ elif args == ["show", "added"]:
         print("ufw " + rule + (" comment '" + comment + "'" if comment else ""))
 elif args[0] in ("prepend", "delete"):
     rule, _, comment = " ".join(args[1:]).partition(" comment ")
-    there = [one for one in state["rules"] if one[0] == rule]
+    there = [one for one in state["rules"] if one[0].split()[1:] == rule.split()[1:]]
     if args[0] == "delete":
-        if not there:
+        if [one[0] for one in there] != [rule]:
             sys.exit("ERROR: Could not delete non-existent rule")
         state["rules"].remove(there[0])
     elif there:
@@ -118,7 +119,7 @@ def root(loaders):
 
 @pytest.fixture
 def ufw(tmp_path, monkeypatch):
-    made = Fake(tmp_path, "ufw", UFW, rules=[["allow 7289/tcp", ""], SSH])
+    made = Fake(tmp_path, "ufw", UFW, rules=[["allow 1214/tcp", ""], SSH])
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
     return made
 
@@ -159,7 +160,7 @@ def test_ufw_gets_the_rules_before_its_own(loaders, ufw):
     assert ufw.rules == before and ufw.acts() == []
     ret = ruled(loaders)
     assert ret.result is True, ret.comment
-    assert ufw.rules == [*([rule, "slapos_ha"] for rule in RULES), ["allow 7289/tcp", ""], SSH]
+    assert ufw.rules == [*([rule, "slapos_ha"] for rule in RULES), ["allow 1214/tcp", ""], SSH]
     done = len(ufw.acts())
     again = ruled(loaders)
     assert (again.result, again.changes, len(ufw.acts())) == (True, {}, done)
@@ -169,7 +170,7 @@ def test_ufw_gets_the_rules_before_its_own(loaders, ufw):
     "spoil",
     [
         lambda rules: rules[1:],
-        lambda rules: [["allow 1214/tcp", ""], *rules],
+        lambda rules: [["allow 1215/tcp", ""], *rules],
         lambda rules: [rules[1], rules[0], *rules[2:]],
         lambda rules: [*rules, ["allow from 10.9.9.9 to any port 7289 proto tcp", "slapos_ha"]],
     ],
@@ -190,8 +191,18 @@ def test_ufw_that_does_not_filter_is_not_switched_on(loaders, ufw):
         assert (ret.result, ret.changes, ret.comment) == (False, {}, "ufw is not active")
     ret = loaders.states.slapos_firewall.ready("x", backend="ufw")
     assert ret.result is False
-    assert "slapos_ha:firewall:backend: 'ufw', but on demo1 ufw is not active; install it, let in ssh" in ret.comment  # fmt: skip
+    assert "slapos_ha:firewall:backend: 'ufw', but on demo1 ufw is not active; where it is off, let in ssh" in ret.comment  # fmt: skip
     assert ufw.acts() == []
+
+
+def test_a_rule_of_somebody_elses_that_ufw_would_keep_in_place_of_ours_is_said(loaders, ufw):
+    ufw.now(rules=[SSH, ["allow 7289/tcp", "replication"]])
+    assert ruled(loaders).result is False
+    ret = loaders.states.slapos_firewall.ready("x", backend="ufw")
+    assert ret.result is False
+    assert "ufw has allow 7289/tcp, for which it would leave out ours: ufw delete allow 7289/tcp;" in ret.comment  # fmt: skip
+    ufw.now(rules=[SSH, ["allow 7000/tcp", ""]])
+    assert loaders.states.slapos_firewall.ready("x", backend="ufw").result is True
 
 
 def test_ufw_that_does_nothing_is_no_success(loaders, ufw):
@@ -208,7 +219,7 @@ def test_only_our_rules_leave_ufw(loaders, ufw, root):
     assert loaders.states.slapos_firewall.absent("none", keep="ufw").changes == {}
     ret = loaders.states.slapos_firewall.absent("none")
     assert set(ret.changes) == {f"ufw rule {rule}" for rule in RULES}
-    assert [rule for rule, _ in ufw.rules] == ["allow 7289/tcp", SSH[0]]
+    assert [rule for rule, _ in ufw.rules] == ["allow 1214/tcp", SSH[0]]
 
 
 def test_the_files_of_other_firewalls_go_with_their_rules(loaders, firewalld, root, tmp_path, monkeypatch):  # fmt: skip
@@ -270,5 +281,5 @@ def test_firewalld_that_does_not_run_is_said(loaders, firewalld, tmp_path):
 def test_a_firewall_that_is_not_installed_is_said(loaders, monkeypatch, backend, program):
     monkeypatch.setattr("salt.utils.path.which", lambda name: None)
     ret = loaders.states.slapos_firewall.ready("x", backend=backend)
-    assert ret.result is False and f"{program} is not installed; install it" in ret.comment
+    assert ret.result is False and f"{program} is not installed;" in ret.comment
     assert loaders.states.slapos_firewall.absent("none").result is True

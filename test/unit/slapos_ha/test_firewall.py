@@ -131,6 +131,8 @@ def test_ufw_in_its_own_words():
         "deny 10000/udp",
         "allow from 192.0.2.12 to any port 1214,1215,10000 proto tcp",
     ]
+    assert FIREWALL.ufw_contrary(ADDED, RULES) == []
+    assert FIREWALL.ufw_contrary(ADDED, ["deny 22/tcp", "deny 10000/udp"]) == ["allow 22/tcp"]
     assert FIREWALL.ufw_active(STATUS) and not FIREWALL.ufw_active("Status: inactive\n")
 
 
