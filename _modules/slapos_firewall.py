@@ -378,10 +378,15 @@ def _there(kind, path):
 
 
 def _left_nftables():
-    found = _there("unit", UNIT)
-    if salt.utils.path.which("nft") and nftables_table() is not None:
-        found.append({"kind": "nftables table", "name": f"inet {TABLE}", "now": "loaded"})
-    return found + _there("ruleset", RULESET)
+    unit, ruleset, table = _there("unit", UNIT), _there("ruleset", RULESET), []
+    try:
+        if salt.utils.path.which("nft") and nftables_table() is not None:
+            table = [{"kind": "nftables table", "name": f"inet {TABLE}", "now": "loaded"}]
+    except CommandExecutionError:
+        # A kernel without nftables has no table, and is no reason to fail where nobody has ever asked for one.
+        if unit or ruleset:
+            raise
+    return unit + table + ruleset
 
 
 def _left_ufw():

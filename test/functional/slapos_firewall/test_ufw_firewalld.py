@@ -113,6 +113,7 @@ SSH = ["allow 22/tcp", ""]
 def root(loaders):
     """Below which files of the node are looked for."""
     path = pathlib.Path(loaders.opts["slapos_node.root"])
+    path.mkdir()
     yield path
     shutil.rmtree(path)
 
@@ -283,3 +284,15 @@ def test_a_firewall_that_is_not_installed_is_said(loaders, monkeypatch, backend,
     ret = loaders.states.slapos_firewall.ready("x", backend=backend)
     assert ret.result is False and f"{program} is not installed;" in ret.comment
     assert loaders.states.slapos_firewall.absent("none").result is True
+
+
+def test_a_kernel_without_nftables_is_no_failure_where_there_never_was_a_table(loaders, tmp_path, root, monkeypatch):  # fmt: skip
+    program = tmp_path / "nft"
+    program.write_text("#!/bin/sh\necho 'Unable to initialize Netlink socket: Protocol not supported' >&2\nexit 3\n")  # fmt: skip
+    program.chmod(0o755)
+    monkeypatch.setattr("salt.utils.path.which", {"nft": str(program)}.get)
+    assert loaders.states.slapos_firewall.absent("none").result is True
+    (root / "etc/slapos_ha").mkdir(parents=True)
+    (root / "etc/slapos_ha/firewall.nft").write_text("")
+    ret = loaders.states.slapos_firewall.absent("none")
+    assert ret.result is False and "Protocol not supported" in ret.comment
