@@ -55,11 +55,15 @@ def config_show(path):
     )
     return {
         section: {
-            key: _MASK if key.split("@")[0] in _SECRETS or (hidden and section == "data") else value
+            key: _MASK if _masked(key, value) or (hidden and section == "data") else value
             for key, value in keywords.items()
         }
         for section, keywords in config.items()
     }
+
+
+def _masked(key, value):
+    return key.split("@")[0] in _SECRETS and not __utils__["opensvc_agent.elsewhere"](key, value)
 
 
 def config_get(path, keyword):
@@ -84,7 +88,7 @@ def config_get(path, keyword):
     return (config_show(path) or {}).get(section, {}).get(key)
 
 
-def _keyword(keyword):
+def _keyword(keyword, value=""):
     section, _, key = (
         str(keyword).partition(".") if "." in str(keyword) else ("DEFAULT", "", keyword)
     )
@@ -92,7 +96,7 @@ def _keyword(keyword):
         raise SaltInvocationError(
             f"{keyword!r} means every {section} resource to the agent; name one, such as {section}#0.{key}"
         )
-    __utils__["opensvc_agent.words"]({section: {key: ""}})
+    __utils__["opensvc_agent.words"]({section: {key: value}})
     return section, str(key)
 
 
@@ -126,7 +130,7 @@ def config_set(path, keywords):
     flag = "--set" if _agent().major >= 3 else "--kw"
     args = _config_command(path, "set")
     for keyword, value in keywords.items():
-        section, key = _keyword(keyword)
+        section, key = _keyword(keyword, value)
         args += [flag, f"{section}.{key}=" + __utils__["opensvc_agent.word"](value, keyword)]
     answer = _agent().act(
         args,
@@ -137,7 +141,10 @@ def config_set(path, keywords):
         answer["warnings"] += [
             remark
             for remark in _remarks_3(path)["remarks"]
-            if any(".".join(_keyword(keyword)) in remark.split() for keyword in keywords)
+            if any(
+                ".".join(_keyword(keyword, value)) in remark.split()
+                for keyword, value in keywords.items()
+            )
         ]
     return answer
 

@@ -119,7 +119,11 @@ def _key(parts):
 def _shown(parts, value):
     # A section with secrets that is no map may hold them as well; a dict is shown by its keys.
     within = [section for section, _ in SECRETS if list(parts) == [section]]
-    if tuple(parts[:2]) in SECRETS or (within and not isinstance(value, dict)):
+    if (
+        tuple(parts[:2]) in SECRETS
+        or parts[-1:] == ["secret"]
+        or (within and not isinstance(value, dict))
+    ):
         return "(secret)"
     text = (
         repr(value)
@@ -190,6 +194,9 @@ def problems_of_pillar(merged, schema):
         raise CommandExecutionError(
             "The Python package jsonschema is missing: salt-pip install jsonschema"
         )
+    unnamed = list(_unnamed(merged))
+    if unnamed:
+        return unnamed
     validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": _matches})
     checker = validator(schema, format_checker=jsonschema.FormatChecker())
     errors = sorted(checker.iter_errors(merged), key=lambda e: [str(p) for p in e.absolute_path])
@@ -198,6 +205,17 @@ def problems_of_pillar(merged, schema):
         dict.fromkeys(line for error in errors for line in _schema_problems(error, schema))
     )
     return problems or _contradictions(merged)
+
+
+def _unnamed(value, path=()):
+    """What YAML has made of a name that is no text, such as `1` or `no`: jsonschema takes texts only."""
+    held = value.items() if isinstance(value, dict) else ()
+    for key, inner in held:
+        if not isinstance(key, str):
+            yield f"{_key(path)}: the name {key!r} is no text; put it in quotes"
+        yield from _unnamed(inner, (*path, key))
+    for place, inner in enumerate(value if isinstance(value, list) else ()):
+        yield from _unnamed(inner, (*path, place))
 
 
 def _contradictions(merged):
@@ -236,6 +254,14 @@ def _contradictions(merged):
             f"slapos_ha:slapos:interface_name: {merged['slapos']['interface_name']!r}, but re6st's address is on {mesh!r}; "
             "give the same as re6st:main_interface"
         )
+    problems += _contradictions_of_votes(merged["cluster"])
+    for network in merged["firewall"]["allow"]:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            problems.append(
+                f"slapos_ha:firewall:allow: {error}; give addresses and networks such as 192.0.2.0/24"
+            )
     users, partitions = merged["slapos"]["users"], merged["slapos"]["partition_number"]
     first = users["slapuser_first_id"]
     if first <= users["slapsoft_id"] < first + partitions:
@@ -306,6 +332,36 @@ def _unverified(merged):
                     )
 
 
+def _contradictions_of_votes(cluster):
+    """What heartbeats and arbitrators would not do as they are."""
+    names, problems = list(cluster["nodes"]), []
+    for name, heartbeat in cluster["heartbeats"].items():
+        key = f"slapos_ha:cluster:heartbeats:{name}"
+        if heartbeat.get("interval", 5) >= heartbeat.get("timeout", 15):
+            problems.append(
+                f"{key}:timeout: {heartbeat.get('timeout', 15)} s, but a node is heard every {heartbeat.get('interval', 5)} s only (interval); "
+                "give more, such as three times that"
+            )
+        for scoped in heartbeat:
+            node = scoped.partition("@")[2]
+            if node and node not in names:
+                problems.append(
+                    f"{key}:{scoped}: {node!r} is no node of slapos_ha:cluster:nodes; give one of {', '.join(names)}"
+                )
+    arbitrators = cluster.get("arbitrators", {})
+    for name, arbitrator in arbitrators.items():
+        if arbitrator["address"].lower() in {node.lower() for node in names}:
+            problems.append(
+                f"slapos_ha:cluster:arbitrators:{name}:address: {arbitrator['address']!r} is one of the two nodes; give a third host"
+            )
+    if cluster.get("quorum") and not arbitrators:
+        problems.append(
+            "slapos_ha:cluster:quorum: true, but there is no arbitrator: each node would take itself down when it does not hear the other; "
+            "give cluster:arbitrators"
+        )
+    return problems
+
+
 def validate():
     """
     Check this minion's own pillar before anything uses it.
@@ -344,11 +400,17 @@ def derive(merged, minion_id):
     minion_id
         The minion's id (str); it must be that of one of the two nodes.
 
-    Returns a new dict with ``fqdn path cfg_path mount node peer nodes unverified`` added. Raises SaltInvocationError when the minion is no node.
+    Returns a new dict with ``fqdn path cfg_path vol mount node peer nodes minions unverified`` added, and ``cluster:secret_pillars``, the pillar key of
+    the secret of each heartbeat and arbitrator that has one. Raises SaltInvocationError when the minion is no node.
     """
     site = copy.deepcopy(merged)
     for section, key in SECRETS:
         site[section].pop(key, None)
+    secrets = site["cluster"]["secret_pillars"] = {}
+    for kind in ("heartbeats", "arbitrators"):
+        for name, keywords in site["cluster"].setdefault(kind, {}).items():
+            if keywords.pop("secret", None) is not None:
+                secrets[name] = f"slapos_ha:cluster:{kind}:{name}:secret"
     nodes = site["cluster"]["nodes"]
     for name, node in nodes.items():
         node.setdefault("minion", name)
@@ -507,8 +569,8 @@ def facts(preflight=False):
     preflight
         Also list what stands in the way of a deployment (bool).
 
-    Returns a dict with ``site`` and ``problems``, and when the pillar is valid ``node shape agent cluster drbd re6st slapos ids mounted
-    unverified``. What could not be asked is ``{"error": why}`` in its place. Raises nothing: a node that is broken still answers.
+    Returns a dict with ``site`` and ``problems``, and when the pillar is valid ``node shape agent cluster drbd re6st slapos ids unset
+    mounted unverified``. What could not be asked is ``{"error": why}`` in its place. Raises nothing: a node that is broken still answers.
     """
     broken = _renewed_pillar() if preflight else []
     given = __pillar__.get("slapos_ha")
@@ -536,6 +598,7 @@ def facts(preflight=False):
             "re6st": _asked("slapos_node.re6st_facts"),
             "slapos": _asked("slapos_node.slapos_facts"),
             "ids": _asked("slapos_node.ids"),
+            "unset": _unset(here),
             "mounted": _mounted(here["mount"]),
             "unverified": here["unverified"] + (_unsigned_sources() if _uses_apt(here) else []),
         }
@@ -543,6 +606,23 @@ def facts(preflight=False):
     if preflight:
         answer["problems"] = _problems_of_node(here, answer)
     return answer
+
+
+def _unset(here):
+    """What of the pillar's arbitrators and quorum the cluster does not have, as its configuration's names."""
+    wanted, config = here["cluster"], _asked("opensvc.config_show", "cluster") or {}
+    if "error" in config:
+        return []
+    missing = [
+        name
+        for name, arbitrator in wanted["arbitrators"].items()
+        if arbitrator["address"]
+        not in (config.get(name, {}).get("name"), config.get(name, {}).get("uri"))
+    ]
+    given = str(config.get("cluster", {}).get("quorum", "false")).lower() == "true"
+    if wanted.get("quorum", given) != given:
+        missing.append("cluster.quorum")
+    return missing
 
 
 # --- Preflight ----------------------------------------------------------------------------------------------------------------------------
@@ -553,9 +633,11 @@ def _problems_of_node(here, known):
     for check in (
         _check_node,
         _check_agent,
+        _check_votes,
         _check_drbd,
         _check_storage,
         _check_network,
+        _check_firewall,
         _check_sources,
     ):
         problems += check(here, known)
@@ -636,6 +718,41 @@ def _check_agent(here, known):
                 "give another name or namespace"
             )
     return problems
+
+
+def _check_votes(here, known):
+    """Secrets and passwords that this agent's version needs, and the disks of heartbeats."""
+    cluster, problems = here["cluster"], []
+    old = known["agent"].get("major", 2) < 3
+    for name in cluster["arbitrators"]:
+        if old and name not in cluster["secret_pillars"]:
+            problems.append(
+                f"slapos_ha:cluster:arbitrators:{name}:secret: missing, and agent 2.1 needs it; give the secret of that host's agent (om cluster get --kw "
+                "cluster.secret there)"
+            )
+    for name, heartbeat in cluster["heartbeats"].items():
+        key = f"slapos_ha:cluster:heartbeats:{name}"
+        if heartbeat["type"] == "relay" and old and name not in cluster["secret_pillars"]:
+            problems.append(
+                f"{key}:secret: missing, and agent 2.1 needs it; give the secret of the relay's agent (om cluster get --kw cluster.secret there)"
+            )
+        if heartbeat["type"] == "relay" and not old and "password" not in heartbeat:
+            problems.append(
+                f"{key}:password: missing, and agent 3 needs it; give the sec object that holds the relay's password"
+            )
+        if heartbeat["type"] == "disk":
+            device = heartbeat.get(f"dev@{here['node']}", heartbeat["dev"])
+            if not os.path.exists(device):
+                problems.append(f"{key}:dev: {device!r} is not there on {here['node']}; correct it")
+    return problems
+
+
+def _check_firewall(here, known):
+    backend = here["firewall"]["backend"]
+    if backend == "none":
+        return []
+    said = _asked("slapos_firewall.problems", backend)
+    return [f"slapos_ha:firewall:backend: {said['error']}"] if isinstance(said, dict) else said
 
 
 def _check_drbd(here, known):

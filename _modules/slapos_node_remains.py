@@ -317,7 +317,7 @@ def _below(look):
     return __utils__["slapos_remains.data"](seen, site, look.keep)
 
 
-# --- Units, cron, LVM's filter ----------------------------------------------------------------------------------------------------------------
+# --- Units, cron, LVM's filter, firewall ----------------------------------------------------------------------------------------------------------------
 
 
 def _units(look):
@@ -344,7 +344,7 @@ def _units(look):
         found.append(_item("LVM filter in", _LVM_LOCAL, stays=guarded))
     if _text(_AT_BOOT) == "drbd\n":
         found.append(_item("DRBD's module at boot,", _AT_BOOT, stays=guarded))
-    return found
+    return found + [_item(**one) for one in __salt__["slapos_firewall.left"]()]
 
 
 # --- Software and folders ---------------------------------------------------------------------------------------------------------------------

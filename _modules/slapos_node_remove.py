@@ -134,11 +134,14 @@ def _leave(site, _names):
     here = site["node"].lower()
     # The file, and not the daemon, which may not yet have seen that the other node has left.
     config = __salt__["opensvc.config_show"]("cluster") or {}
+    if site["cluster"].get("quorum") and "quorum" in config.get("cluster", {}):
+        # Before the nodes part: the one that is left must not take that for a split.
+        __salt__["opensvc.config_unset"]("cluster", ["cluster.quorum"])
     if len(config.get("cluster", {}).get("nodes", "").split()) > 1:
         __salt__["opensvc.leave"](timeout=_AGENT_SECONDS)
     else:
         # The last one has nobody to leave. Its own secret and id stay, as of an agent that was never in a cluster.
-        for name in site["cluster"]["heartbeats"]:
+        for name in [*site["cluster"]["heartbeats"], *site["cluster"]["arbitrators"]]:
             if name in config:
                 __salt__["opensvc.config_delete_section"]("cluster", name)
         __salt__["opensvc.config_unset"]("cluster", ["cluster.name"])
@@ -226,6 +229,14 @@ def _unmask(_site, units):
 def _undivert(_site, names):
     for name in names:
         _run("dpkg-divert", "--local", "--rename", "--remove", name)
+
+
+def _unfirewall(kind):
+    def act(_site, names):
+        for name in names:
+            __salt__["slapos_firewall.remove"](kind, name)
+
+    return act
 
 
 def _unfilter(_site, names):
@@ -333,6 +344,10 @@ _REMOVE = {
     "diversion of": _undivert,
     "LVM filter in": _unfilter,
     "DRBD's module at boot,": _unlink,
+    **{
+        kind: _unfirewall(kind)
+        for kind in ("unit", "nftables table", "ruleset", "ufw rule", "firewalld policy")
+    },
     "environment": _remove_environment,
     "folder": _remove_folder,
     "files in": _remove_tree,

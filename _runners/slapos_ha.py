@@ -46,6 +46,10 @@ def _base(site):
     site.notes.append("agent and DRBD are ready; re6st and SlapOS are being installed")
 
 
+def _clustered(site):
+    return _beating(site) and not any(site.facts[node].get("unset") for node in site.nodes)
+
+
 def _cluster(site):
     site.states([site.first], "state.sls", "slapos_ha.cluster")
     key = site.call([site.second], "slapos_ha.public_key")[site.second]
@@ -53,7 +57,7 @@ def _cluster(site):
     site.states(
         [site.second], "state.sls", "slapos_ha.cluster", pillar={"slapos_ha_sealed": sealed}
     )
-    site.notes.append(f"{site.second} joined {site.first}")
+    site.notes.append(f"{site.second} is in the cluster of {site.first}")
 
 
 def _service(site):
@@ -203,7 +207,7 @@ _STEPS = (
     (
         "cluster",
         "both nodes are one cluster and hear each other on every heartbeat",
-        _beating,
+        _clustered,
         _cluster,
     ),
     (

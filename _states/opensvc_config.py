@@ -273,6 +273,71 @@ def arbitrator_present(name, address, secret_pillar=None, config=None, timeout=9
     return _section_present("Arbitrator", "arbitrator#", name, wanted, reached)
 
 
+def quorum_present(name, arbitrators, timeout=90):
+    """
+    A node of the cluster that hears neither the others nor enough arbitrators takes itself down, and this node reaches each of them.
+
+    .. code-block:: yaml
+
+        A split cluster asks its arbitrators:
+          opensvc.quorum_present:
+            - arbitrators: [arbitrator#1]
+
+    name
+        What is so afterwards, for the report (str).
+    arbitrators
+        The arbitrators (list of str), which are there already (:py:func:`arbitrator_present`).
+    timeout
+        Seconds (int) until the daemon has reached each: it asks them once a minute.
+
+    Each node has a vote and each arbitrator that it reaches; more than half of all votes are needed. When an arbitrator is not reached, ``cluster.quorum`` is put
+    back to what it was: with it, the loss of one node would take down the other as well.
+    """
+    ret = _begin(name)
+    wanted = {"cluster": {"quorum": "true"}}
+    try:
+        if not arbitrators:
+            raise SaltInvocationError(
+                "arbitrators: name one; without, each of two nodes takes itself down when it does not hear the other"
+            )
+        changes = _differing("cluster", wanted)
+        if __opts__["test"]:
+            ret["changes"] = changes
+            ret["comment"] = "The quorum is asked for already"
+            return _would(ret, "The quorum would be asked for") if changes else ret
+        config = __salt__["opensvc.config_show"]("cluster") or {}
+        missing = [one for one in arbitrators if one not in config]
+        if missing:
+            raise CommandExecutionError(
+                f"The cluster has no {', '.join(missing)}: state opensvc.arbitrator_present"
+            )
+        if changes:
+            __salt__["opensvc.config_set"]("cluster", {"cluster.quorum": "true"})
+            ret["changes"] = _confirmed("cluster", wanted, changes)
+        seen = _votes(arbitrators, timeout, changes)
+        ret["comment"] = f"The quorum is asked for; {', '.join(seen)}"
+    except (CommandExecutionError, SaltInvocationError) as error:
+        ret["changes"] = getattr(error, "done", ret["changes"])
+        return _failed(ret, error)
+    return ret
+
+
+def _votes(arbitrators, timeout, changes):
+    """What each arbitrator is; when one is not reached, the change of the quorum is taken back."""
+    try:
+        known = [__salt__["opensvc.wait_arbitrator"](one, timeout=timeout) for one in arbitrators]
+    except CommandExecutionError as error:
+        if not changes:
+            raise
+        old = changes["cluster.quorum"]["old"]
+        if old is None:
+            __salt__["opensvc.config_unset"]("cluster", ["cluster.quorum"])
+        else:
+            __salt__["opensvc.config_set"]("cluster", {"cluster.quorum": old})
+        raise _Partial(f"{error}. cluster.quorum is put back to {old or 'what it is by default'}", {}) from None  # fmt: skip
+    return [f"{one['address']} is {one['status']}" for one in known]
+
+
 def _section_present(word, prefix, name, settings, after):
     """A section of the cluster's configuration: ``settings`` gives its keywords and the pillar key of its secret, ``after`` waits for the daemon."""
     ret = _begin(name)

@@ -303,7 +303,7 @@ def _required(node):
     for rule in (node, *node.get("allOf", ())):
         if "if" in rule:
             ((key, value),) = rule["if"]["properties"].items()
-            for name in rule["then"]["required"]:
+            for name in rule["then"].get("required", ()):
                 needed[name] = f"with `{key}: {value['const']}`"
     needed.update((name, "") for name in node.get("required", ()))
     return needed

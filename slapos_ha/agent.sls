@@ -13,8 +13,11 @@ OpenSVC agent package is here and is the pinned one:
 {#- Rendered with allow_unverified only: without it slapos_ha.site refuses the pillar. #}
     - skip_verify: true
 {%- endif %}
-    - makedirs: true
+    - user: root
+    - group: root
     - mode: '0600'
+    - makedirs: true
+    - dir_mode: '0755'
 
 OpenSVC agent is installed:
   pkg.installed:

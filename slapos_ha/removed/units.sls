@@ -1,4 +1,4 @@
-# Units are unmasked, cron's file is back, LVM's filter and DRBD's module at boot are gone; nothing is started. What guards DRBD stays while it has a resource.
+# Units are unmasked, cron's file is back, LVM's filter, DRBD's module at boot and the firewall's rules are gone; nothing is started. What guards DRBD stays while it has a resource.
 {%- from "slapos_ha/map.jinja" import site with context %}
 Units and LVM of {{ site.node }} are as without a site:
   slapos_node.removed:

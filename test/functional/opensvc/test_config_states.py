@@ -852,3 +852,115 @@ def test_no_private_file_is_left(states, world, loaders):
     world.says(CFG, "add", err="E no\n", code=1)
     assert states.opensvc.key_present(CFG, key="re6st", contents="x").result is False
     assert list(pathlib.Path(loaders.opts["cachedir"]).glob("opensvc.*")) == []
+
+
+# --- Quorum -------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_a_split_cluster_asks_its_arbitrators(states, world, test):
+    (world.etc / "cluster.conf").write_text(SET_UP + NAMED)
+    after = {"cluster.conf": QUORUM + NAMED, "status": votes(world.status, "up")}
+    world.says("cluster", "set", then=after)
+    ret = states.opensvc.quorum_present("q", arbitrators=["arbitrator#1"], timeout=0, test=test)
+    assert ret.result is (None if test else True), ret.comment
+    assert ret.changes == {"cluster.quorum": {"old": None, "new": "true"}}
+    assert world.acts() == ([] if test else [["cluster", "set", "--kw", "cluster.quorum=true"]])
+    if not test:
+        assert "demo3 is up" in ret.comment
+        world.forget()
+        ret = states.opensvc.quorum_present("q", arbitrators=["arbitrator#1"], timeout=0)
+        assert (ret.result, ret.changes, world.acts()) == (True, {}, [])
+
+
+@pytest.mark.parametrize(
+    "before, undo, then",
+    [
+        (SET_UP, ["cluster", "unset", "--kw", "cluster.quorum"], "what it is by default"),
+        (
+            QUORUM.replace("= true", "= false"),
+            ["cluster", "set", "--kw", "cluster.quorum=false"],
+            "false",
+        ),
+    ],
+)
+@pytest.mark.parametrize("word", ["down", None])
+def test_a_quorum_without_an_arbitrator_that_answers_is_taken_back(states, world, before, undo, then, word):  # fmt: skip
+    (world.etc / "cluster.conf").write_text(before + NAMED)
+    status = votes(world.status, word) if word else world.status
+    back = {"cluster.conf": before + NAMED}
+    world.says(*undo, then=back)
+    world.says("cluster", "set", "--kw", "cluster.quorum=true", then={"cluster.conf": QUORUM + NAMED, "status": status})  # fmt: skip
+    ret = states.opensvc.quorum_present("q", arbitrators=["arbitrator#1"], timeout=0)
+    assert (ret.result, ret.changes) == (False, {})
+    assert "does not reach arbitrator#1 after 0 s" in ret.comment
+    assert f"cluster.quorum is put back to {then}" in ret.comment
+    assert world.acts() == [["cluster", "set", "--kw", "cluster.quorum=true"], undo]
+    assert (world.etc / "cluster.conf").read_text() == before + NAMED
+
+
+def test_a_quorum_that_was_there_is_not_taken_back_when_an_arbitrator_fails(states, world):
+    (world.etc / "cluster.conf").write_text(QUORUM + NAMED)
+    world.is_now(votes(world.status, "down"))
+    ret = states.opensvc.quorum_present("q", arbitrators=["arbitrator#1"], timeout=0)
+    assert (ret.result, ret.changes, world.acts()) == (False, {}, [])
+    assert "demo3 is down" in ret.comment
+
+
+@pytest.mark.parametrize(
+    "arbitrators, error",
+    [
+        ([], "each of two nodes takes itself down"),
+        (["arbitrator#1"], "The cluster has no arbitrator#1: state opensvc.arbitrator_present"),
+    ],
+)
+def test_a_quorum_needs_arbitrators(states, world, arbitrators, error):
+    (world.etc / "cluster.conf").write_text(SET_UP)
+    ret = states.opensvc.quorum_present("q", arbitrators=arbitrators, timeout=0)
+    assert (ret.result, ret.changes, world.calls()) == (False, {}, [])
+    assert error in ret.comment
+
+
+# --- Every kind of heartbeat ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("test", [True, False])
+@pytest.mark.parametrize(
+    "config, secret",
+    [
+        ({"type": "unicast", "port": 10001, "addr@demo1": "192.0.2.1", "addr@demo2": "192.0.2.2"}, False),
+        ({"type": "multicast", "addr": "224.3.29.72", "intf": "eth1"}, False),
+        ({"type": "disk", "dev": "/dev/disk/by-id/x", "dev@demo2": "/dev/sdx"}, False),
+        ({"type": "relay", "relay": "demo3", "timeout": 20}, True),
+        ({"type": "relay", "relay": "demo3", "username": "r", "password": "system/sec/relay"}, False),
+    ],
+)  # fmt: skip
+def test_a_heartbeat_of_each_kind(states, world, config, secret, test):
+    (world.etc / "cluster.conf").write_text(SET_UP)
+    two = copy.deepcopy(world.status)
+    two["hb#2.rx"], two["hb#2.tx"] = two["hb#1.rx"], two["hb#1.tx"]
+    text = "".join(f"{key} = {value}\n" for key, value in config.items())
+    world.says("cluster", "set", then={"cluster.conf": f"{SET_UP}\n[hb#2]\n{text}", "status": two})
+    given = {"secret_pillar": "opensvc:cluster_secret"} if secret else {}
+    ret = states.opensvc.heartbeat_present("hb#2", config=config, timeout=0, test=test, **given)
+    assert ret.result is (None if test else True), ret.comment
+    assert set(ret.changes) == {f"hb#2.{key}" for key in [*config, *(["secret"] if secret else [])]}
+    told = [word for key, value in config.items() for word in ("--kw", f"hb#2.{key}={value}")]
+    assert world.acts() == ([] if test else [["cluster", "set", *told]])
+    assert CANARY not in json.dumps(ret.raw) + json.dumps(world.calls())
+    if test:
+        assert (world.etc / "cluster.conf").read_text() == SET_UP
+        return
+    assert (f"secret = {CANARY}" in (world.etc / "cluster.conf").read_text()) is secret
+    world.forget()
+    ret = states.opensvc.heartbeat_present("hb#2", config=config, timeout=0, **given)
+    assert (ret.result, ret.changes, world.calls()) == (True, {}, [])
+
+
+def test_a_password_is_not_given_to_om(states, world):
+    (world.etc / "cluster.conf").write_text(SET_UP)
+    for password in (CANARY, f"system/sec/{CANARY} x", f"sec/{CANARY.upper()}"):
+        config = {"type": "relay", "relay": "demo3", "password": password}
+        ret = states.opensvc.heartbeat_present("hb#2", config=config, timeout=0)
+        assert (ret.result, ret.changes, world.calls()) == (False, {}, [])
+        assert "hb#2.password is a secret" in ret.comment and password not in ret.comment

@@ -25,11 +25,18 @@ DEFAULTS = yaml.safe_load((ROOT / "slapos_ha/defaults.yaml").read_text())
 EXAMPLE = yaml.safe_load((ROOT / "pillar.example").read_text())["slapos_ha"]
 # Where the pillar chooses the names: one of each.
 NAMES = {
-    "cluster:nodes": "demo1", "drbd:addresses": "demo1", "cluster:heartbeats": "hb#1", "cluster:heartbeats:hb#1": "name",
+    "cluster:nodes": "demo1", "drbd:addresses": "demo1", "cluster:heartbeats": "hb#1", "cluster:heartbeats:hb#1": "name", "cluster:arbitrators": "arbitrator#1",
     "drbd:options:net": "ping-int", "drbd:options:disk": "on-io-error", "drbd:options:handlers": "split-brain",
     "re6st:install:packages": "re6st-node", "slapos:install:packages": "slapos-node",
     "re6st:install:hashes": "re6stnet", "slapos:install:hashes": "slapos.core",
 }  # fmt: skip
+
+
+# The type whose keyword it is, with what that type needs.
+DISK, RELAY = {"type": "disk", "dev": "/dev/sdz"}, {"type": "relay", "relay": "192.0.2.98"}
+HEARTBEATS = {None: {"type": "unicast"}, "dev": DISK} | dict.fromkeys(
+    ("relay", "secret", "username", "password"), RELAY
+)
 
 
 def resolved(part):
@@ -76,7 +83,9 @@ def changed(path, value):
     """A pillar that uses the key, with this value."""
     given = copy.deepcopy(EXAMPLE)
     given["cluster"]["nodes"]["demo1"]["minion"] = "demo1"
-    given["cluster"]["heartbeats"] = {"hb#1": {"type": "unicast"}}
+    given["cluster"]["heartbeats"] = {"hb#1": dict(HEARTBEATS.get(path[-1], HEARTBEATS[None]))}
+    if "arbitrators" in path:
+        given["cluster"]["arbitrators"] = {"arbitrator#1": {"address": "192.0.2.99"}}
     for key, backend in (("vg", "lvm"), ("device", "device")):
         if path == ("storage", key):
             given["storage"].update(backend=backend)
@@ -142,7 +151,7 @@ FILES = [
 
 # Names that are part of other names.
 DERIVED = {
-    ("service", "name"), ("service", "namespace"), ("cluster", "name"), ("cluster", "heartbeats", "hb#1", "name"),
+    ("service", "name"), ("service", "namespace"), ("cluster", "name"),
 }  # fmt: skip
 
 
@@ -150,6 +159,8 @@ def files(path):
     """The files that use the key."""
     if path in DERIVED:
         return ["files/service.yaml", "files/settings.json", "drbd.sls", "cluster.sls"]
+    if {"heartbeats", "arbitrators"} & {*path}:
+        return ["cluster.sls"]
     key = [name for name in path if isinstance(name, str) and name not in NAMES.values()][-1]
     if "repository" in path:
         return [f"{path[0]}/install.sls"]
@@ -174,6 +185,7 @@ UNSEEN = {
     ("drbd", "shared_secret"), ("re6st", "token"), ("slapos", "token"), ("cluster", "agent", "version"), ("re6st", "location"), ("storage", "backend"),
     ("cluster", "agent", "source"), ("drbd", "initial_sync"), ("cluster", "nodes", "demo1", "address"), ("cluster", "nodes", "demo1", "minion"),
     ("re6st", "install", "method"), ("slapos", "install", "method"), ("service", "preferred"),
+    ("cluster", "heartbeats", "hb#1", "secret"), ("cluster", "arbitrators", "arbitrator#1", "secret"),
 }  # fmt: skip
 
 

@@ -4,10 +4,7 @@ import pytest
 import yaml
 from support import ROOT
 
-SLS = sorted(
-    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".init")
-    for path in (ROOT / "slapos_ha").rglob("*.sls")
-)
+from ..variants import PILLARS, SLS, chunks
 
 
 @pytest.fixture(scope="module", params=["demo1", "demo2"])
@@ -98,4 +95,50 @@ def test_the_loop_file_becomes_roots_alone_and_is_not_made(node, tmp_path, test)
 def test_no_secret_is_in_what_renders(node):
     _, loaders = node
     rendered = repr([loaders.modules.state.show_low_sls(sls) for sls in SLS])
+    rendered += repr(chunks(loaders, "votes"))
     assert "change-me" not in rendered
+
+
+@pytest.mark.parametrize("pillar", PILLARS)
+def test_nothing_that_salt_makes_is_for_others_to_write(node, pillar):
+    _, loaders = node
+    for sls, chunk in chunks(loaders, pillar):
+        if chunk["state"] != "file" or chunk["fun"] == "blockreplace":
+            continue  # blockreplace keeps the file's mode and owner, and makes none
+        where = (sls, chunk["name"])
+        for key in ("mode", *(["dir_mode"] if chunk.get("makedirs") else [])):
+            assert isinstance(chunk.get(key), str), (*where, key)
+            assert int(chunk[key], 8) & 0o022 == 0, (*where, key, chunk[key])
+        assert (chunk.get("user"), chunk.get("group")) == ("root", "root"), where
+
+
+def test_a_firewall_is_set_only_where_the_pillar_names_one(node):
+    name, loaders = node
+    (chunk,) = loaders.modules.state.show_low_sls("slapos_ha.firewall")
+    assert (chunk["fun"], chunk["keep"]) == ("absent", "none")
+    for backend in ("nftables", "ufw", "firewalld"):
+        first, *more = sorted((c for _, c in chunks(loaders, backend)), key=lambda c: c["order"])
+        assert (first["fun"], first["keep"]) == ("absent", backend)
+        assert "ready" in {chunk["fun"] for chunk in more}
+
+
+def test_votes_are_set_in_an_order_that_takes_no_node_down(node):
+    name, loaders = node
+    low = [chunk for _, chunk in chunks(loaders, "votes")]
+    order = [f"{chunk['fun']} {chunk['name']}".split(" ")[0] for chunk in sorted(low, key=lambda c: c["order"])]  # fmt: skip
+    heartbeats = ["heartbeat_present"] * (1 if name == "demo1" else 3)
+    begin = "cluster_present" if name == "demo1" else "member"
+    assert order == [begin, *heartbeats, "arbitrator_present", "quorum_present"]
+    by = {chunk["name"]: chunk for chunk in low}
+    assert by["hb#2"]["secret_pillar"] == "slapos_ha:cluster:heartbeats:hb#2:secret"
+    assert by["hb#2"]["config"] == {"type": "relay", "relay": "demo3"}
+    arbitrator = by["arbitrator#1"]
+    assert (arbitrator["address"], arbitrator["config"]) == ("demo4", {"timeout": 7})
+    assert arbitrator["secret_pillar"] == "slapos_ha:cluster:arbitrators:arbitrator#1:secret"
+    (quorum,) = [chunk for chunk in low if chunk["fun"] == "quorum_present"]
+    assert quorum["arbitrators"] == ["arbitrator#1"]
+    assert {"opensvc": quorum["__id__"]} in arbitrator["require_in"]
+    if name == "demo1":
+        assert set(by["paris"]["heartbeats"]) == {"hb#1", "hb#3"} and "config" not in by["paris"]
+        ((_, off),) = chunks(loaders, "no votes")
+        assert off["config"] == {"cluster": {"quorum": False}}

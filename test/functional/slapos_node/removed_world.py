@@ -18,6 +18,7 @@ UNITS = (
     "slapos-node.service",
     "slapos-node-boot.service",
 )
+FIREWALL_UNIT = "/etc/systemd/system/slapos-ha-firewall.service"
 HEAD = (
     b"\0" * 4608
     + FQDN.encode()
@@ -62,7 +63,7 @@ class World:
         self.loop = None
         self.did = []
         self.node, self.members, self.frozen = "demo1", ["demo1", "demo2"], False
-        self.name, self.others = "paris", []
+        self.name, self.others, self.settings = "paris", [], {}
         self.configs = {
             SVC: {"env": {"slapos_ha_site": "paris"}},
             VOL: {"DEFAULT": {"children": SVC}},
@@ -71,6 +72,11 @@ class World:
         self.avail = {SVC: "stdby up", VOL: "down"}
         self.drbd = {FQDN: {"up": True, "disk": f"/dev/{FQDN}/comp1", "metadata": True}}
         self.failed = []
+        self.firewall = [
+            {"kind": "unit", "name": FIREWALL_UNIT, "now": "there"},
+            {"kind": "nftables table", "name": "inet slapos_ha", "now": "loaded"},
+            {"kind": "ruleset", "name": "/etc/slapos_ha/firewall.nft", "now": "there"},
+        ]
         self._files()
 
     def _files(self):
@@ -173,13 +179,16 @@ class World:
         return {
             name.replace("__", "."): getattr(self, name)
             for name in dir(self)
-            if name.startswith(("opensvc__", "drbd__", "lvm__", "user__", "group__"))
+            if name.startswith(
+                ("opensvc__", "drbd__", "lvm__", "user__", "group__", "slapos_firewall__")
+            )
         }
 
     def opensvc__config_show(self, path):
         if path == "cluster":
             members = " ".join(self.members)
-            return {"cluster": {"name": self.name, "nodes": members}, "hb#1": {}, "hb#9": {}}
+            cluster = {"name": self.name, "nodes": members, **self.settings}
+            return {"cluster": cluster, "hb#1": {}, "hb#9": {}, "arbitrator#1": {}}
         return self.configs.get(path)
 
     def opensvc__cluster_status(self, fresh=True):
@@ -224,7 +233,8 @@ class World:
 
     def opensvc__config_unset(self, path, keywords):
         self.did.append(f"unset {keywords[0]}")
-        self.name = "default"
+        if keywords == ["cluster.name"]:
+            self.name = "default"
 
     def opensvc__wait_nodes(self, condition, nodes, timeout):
         assert nodes == [self.node]
@@ -263,6 +273,14 @@ class World:
         assert not self.drbd[resource]["up"]
         self.did.append(f"remove {resource}.res")
         del self.drbd[resource]
+
+    def slapos_firewall__left(self):
+        return list(self.firewall)
+
+    def slapos_firewall__remove(self, kind, name):
+        assert self.firewall[0]["kind"] == kind and self.firewall[0]["name"] == name
+        self.did.append(f"remove {kind} {name}")
+        self.firewall.pop(0)
 
     def lvm__lvremove(self, lvname, vgname, force):
         if self.drbd.get(FQDN, {}).get("up"):

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from support import ROOT, load_module
 
-from .removed_world import CFG, FQDN, LVM_LOCAL, SVC, UNITS, VOL, World
+from ..variants import PILLARS, chunks
+from .removed_world import CFG, FIREWALL_UNIT, FQDN, LVM_LOCAL, SVC, UNITS, VOL, World
 
 CONCERNS = ("mounts", "service", "drbd", "data", "units", "software", "users", "cluster")
 
@@ -126,6 +127,9 @@ def test_the_whole_site_goes_in_its_order(world, removed, remains):
         f"vgremove {FQDN}",
         f"pvremove {loop}",
         f"remove {FQDN}.res",
+        f"remove unit {FIREWALL_UNIT}",
+        "remove nftables table inet slapos_ha",
+        "remove ruleset /etc/slapos_ha/firewall.nft",
         "passwd slapuser1",
         "group slapuser1",
         "passwd slapuser0",
@@ -178,6 +182,23 @@ def test_the_last_node_is_alone_in_its_cluster(world, removed):
     assert ret.result is True and ret.changes
     # A heartbeat that is not in the pillar is somebody's.
     assert world.did == ["delete hb#1 of cluster", "unset cluster.name"]
+
+
+def test_the_quorum_goes_before_the_nodes_part_and_arbitrators_at_the_end(world, removed):
+    world.configs.clear()
+    cluster = world.own["slapos_ha.site"]()["cluster"]
+    cluster.update(quorum=True, arbitrators={"arbitrator#1": {"address": "demo3"}})
+    world.settings = {"quorum": "true"}
+    assert removed("cluster").result is True
+    assert world.did == ["unset cluster.quorum", "leave", "thaw"]
+    world.did.clear()
+    world.name, world.members, world.frozen, world.settings = "paris", ["demo1"], False, {}
+    assert removed("cluster").result is True
+    assert world.did == [
+        "delete hb#1 of cluster",
+        "delete arbitrator#1 of cluster",
+        "unset cluster.name",
+    ]
 
 
 @pytest.mark.parametrize("concern", CONCERNS[2:])
@@ -485,18 +506,27 @@ UNDONE = {
     "drbd.synced": None,
     "drbd.up": "drbd",
     "file.blockreplace": "units",
-    # DRBD's handler, and the loop file's mode. The agent's package and a repository's files stay as packages do.
-    "file.managed": ("software", "data"),
+    # DRBD's handler, the loop file's mode, and what the firewall is made of; the agent's package goes with the folder in which it is, with the software. A
+    # repository's files stay as packages do.
+    "file.managed": ("software", "data", "units"),
+    "opensvc.arbitrator_present": "cluster",
     "opensvc.cluster_present": "cluster",
     "opensvc.enabled": None,
+    "opensvc.heartbeat_present": "cluster",
     "opensvc.key_present": "service",
     "opensvc.member": "cluster",
     "opensvc.object_present": "service",
     "opensvc.placed": "mounts",
     "opensvc.provisioned": "data",
+    "opensvc.quorum_present": "cluster",
     "opensvc.resource_started": "mounts",
     "pkg.installed": None,
     "service.running": None,
+    "slapos_firewall.absent": None,
+    "slapos_firewall.firewalld_loaded": "units",
+    "slapos_firewall.nftables_loaded": "units",
+    "slapos_firewall.ready": None,
+    "slapos_firewall.ufw_ruled": "units",
     "slapos_node.cron_diverted": "units",
     "slapos_node.environment_present": "software",
     "slapos_node.programs_present": None,
@@ -515,12 +545,12 @@ UNDONE = {
 
 def test_every_state_of_the_formula_is_undone_or_leaves_nothing(loaders):
     """A new state of the formula needs a line above, and what it makes a place in slapos_node_remains.py."""
-    used = set()
-    for path in (ROOT / "slapos_ha").rglob("*.sls"):
-        if path.parent.name != "removed":
-            sls = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
-            for chunk in loaders.modules.state.show_low_sls(sls.removesuffix(".init")):
-                used.add(f"{chunk['state']}.{chunk['fun']}")
+    used = {
+        f"{chunk['state']}.{chunk['fun']}"
+        for pillar in PILLARS
+        for sls, chunk in chunks(loaders, pillar)
+        if ".removed." not in sls
+    }
     assert used <= set(UNDONE)
     undoing = {part for by in UNDONE.values() for part in (by if isinstance(by, tuple) else (by,))}
     assert undoing <= {None, *CONCERNS}

@@ -115,6 +115,27 @@ BAD = [
     ("re6st:registry", "ftp://x", r"^slapos_ha:re6st:registry: 'ftp://x' is not right; give an http"),
     ("storage:backend", "lvm", r"^slapos_ha:storage:vg: missing; give the name of an existing volume group"),
     ("storage:backend", "zfs", r"^slapos_ha:storage:backend: 'zfs' is not right; give loop"),
+    ("firewall", {"backend": "iptables"}, r"^slapos_ha:firewall:backend: 'iptables' is not right; give none"),
+    ("firewall:allow", ["192.0.2.1/24"], r"^slapos_ha:firewall:allow: .*host bits set; give addresses and networks such as"),
+    ("firewall:allow", ["office"], r"^slapos_ha:firewall:allow:0: 'office' is not right; give an address or network"),
+    ("firewall:listener_ports", [0], r"^slapos_ha:firewall:listener_ports:0: 0 is not right; give a port, 1 to 65535"),
+    ("cluster:heartbeats", {"hb#2": {"type": "carrier pigeon"}}, r"^slapos_ha:cluster:heartbeats:hb#2:type: 'carrier pigeon' is not right; give unicast, multicast, disk or relay"),
+    ("cluster:heartbeats", {"hb#2": {}}, r"^slapos_ha:cluster:heartbeats:hb#2:type: missing; give unicast"),
+    ("cluster:heartbeats", {"beat": {"type": "unicast"}}, r"^slapos_ha:cluster:heartbeats: 'beat' is not right; give hb#1, hb#2"),
+    ("cluster:heartbeats", {"hb#2": {"type": "unicast", "dev": "/dev/sdx"}}, r"^slapos_ha:cluster:heartbeats:hb#2: 'dev' is not right; give a keyword of a unicast heartbeat: timeout,"),
+    ("cluster:heartbeats", {"hb#2": {"type": "unicast", "addr@demo1": "demo1-b"}}, r"^slapos_ha:cluster:heartbeats:hb#2:addr@demo1: 'demo1-b' is not right; give an IPv4 or IPv6 address"),
+    ("cluster:heartbeats", {"hb#2": {"type": "unicast", "addr@demo9": "192.0.2.1"}}, r"^slapos_ha:cluster:heartbeats:hb#2:addr@demo9: 'demo9' is no node .*; give one of demo1, demo2"),
+    ("cluster:heartbeats", {"hb#2": {"type": "unicast", "timeout": 5}}, r"^slapos_ha:cluster:heartbeats:hb#2:timeout: 5 s, but a node is heard every 5 s only"),
+    ("cluster:heartbeats", {"hb#2": {"type": "disk"}}, r"^slapos_ha:cluster:heartbeats:hb#2:dev: missing; give a block device"),
+    ("cluster:heartbeats", {"hb#2": {"type": "disk", "dev": "sdx"}}, r"^slapos_ha:cluster:heartbeats:hb#2:dev: 'sdx' is not right; give a block device"),
+    ("cluster:heartbeats", {"hb#2": {"type": "disk", "dev": "/dev/sdx", "port": 1}}, r"^slapos_ha:cluster:heartbeats:hb#2: 'port' is not right; give a keyword of a heartbeat by disk"),
+    ("cluster:heartbeats", {"hb#2": {"type": "relay", "secret": "x"}}, r"^slapos_ha:cluster:heartbeats:hb#2:relay: missing; give the name of a host"),
+    ("cluster:heartbeats", {"hb#2": {"type": "relay", "relay": "demo3", "password": "hunter2"}}, r"^slapos_ha:cluster:heartbeats:hb#2:password: .* is not right; give the path of a sec object"),
+    ("cluster:arbitrators", {"demo3": {"address": "demo3"}}, r"^slapos_ha:cluster:arbitrators: 'demo3' is not right; give arbitrator#1"),
+    ("cluster:arbitrators", {"arbitrator#1": {}}, r"^slapos_ha:cluster:arbitrators:arbitrator#1:address: missing; give a host that is neither"),
+    ("cluster:arbitrators", {"arbitrator#1": {"address": "Demo2"}}, r"^slapos_ha:cluster:arbitrators:arbitrator#1:address: 'Demo2' is one of the two nodes; give a third host"),
+    ("cluster:arbitrators", {"arbitrator#1": {"address": "demo3", "uri": "x"}}, r"^slapos_ha:cluster:arbitrators:arbitrator#1:uri: unknown key; known here: address"),
+    ("cluster:quorum", True, r"^slapos_ha:cluster:quorum: true, but there is no arbitrator: each node would take itself down"),
     ("cluster:agent", {"source": "package"}, r"^slapos_ha:cluster:agent:url: missing"),
     ("cluster:agent", {"source": "package", "url": "https://x.test/a/"}, r"^slapos_ha:cluster:agent:url: .* ends in the file name of a package"),
     ("cluster:agent", {"source": "package", "url": "https://x.test/opensvc.deb"}, r"^slapos_ha:cluster:agent:sha256: missing, so whatever https://x.test/opensvc.deb gives .*; give the SHA-256 of the package, or knowingly slapos_ha:allow_unverified: true"),
@@ -126,7 +147,7 @@ BAD = [
     ("allow_unverified", "yes", r"^slapos_ha:allow_unverified: 'yes' is not right; give true"),
     ("drbd:shared_secret", "short", r"^slapos_ha:drbd:shared_secret: \(secret\) is not right; give 8 to 63"),
     ("drbd:options:net", {"shared-secret": "x"}, r"^slapos_ha:drbd:options:net: 'shared-secret' is not right; give an option's name; shared_secret"),
-    ("cluster:heartbeats:hb#1:secret", "x", r"^slapos_ha:cluster:heartbeats:hb#1: 'secret' is not right; give a keyword .* opensvc.heartbeat_present"),
+    ("cluster:heartbeats:hb#1:secret", "x", r"^slapos_ha:cluster:heartbeats:hb#1: 'secret' is not right; give a keyword of a unicast heartbeat: timeout"),
     ("slapos:master_url", "https://user:word@slap.test/", r"^slapos_ha:slapos:master_url: .* is not right; give an http:// or https:// address without user"),
     ("slapos:users:slapsoft_id", 5003, r"^slapos_ha:slapos:users:slapsoft_id: 5003 is also one of the ids 5001 to 5010"),
     ("slapos:ipv4_local_network", "10.0.0.1/16", r"^slapos_ha:slapos:ipv4_local_network: .*host bits set; give a network"),
@@ -182,6 +203,40 @@ def test_a_wrong_secret_is_not_shown(merged, schema, section, key):
         "canary" not in problems[0]
         and f"slapos_ha:{section}:{key}: (secret) is not right" in problems[0]
     )
+
+
+GOOD = {
+    "hb#1": {"type": "unicast", "timeout": 15, "interval": 3, "addr@demo1": "192.0.2.1", "addr@demo2": "2001:db8::2", "port": 10001, "intf": "eth1", "timeout@demo2": 20},
+    "hb#2": {"type": "multicast", "addr": "224.3.29.72", "intf@demo1": "eth0", "port": 10002},
+    "hb#3": {"type": "disk", "dev": "/dev/disk/by-id/x", "dev@demo2": "/dev/sdx"},
+    "hb#4": {"type": "relay", "relay": "demo3", "secret": "canary"},
+    "hb#5": {"type": "relay", "relay": "demo3:1215", "username": "relay", "password": "system/sec/relay", "insecure": True},
+}  # fmt: skip
+
+
+def test_every_kind_of_heartbeat_and_arbitrators_are_right_and_their_secrets_go_no_further(merged, schema):  # fmt: skip
+    merged["cluster"].update(
+        heartbeats=GOOD,
+        quorum=True,
+        arbitrators={"arbitrator#1": {"address": "demo4", "secret": "canary", "timeout": 5}},
+    )
+    assert module.problems_of_pillar(merged, schema) == []
+    cluster = module.derive(merged, "demo1")["cluster"]
+    assert "canary" not in repr(cluster)
+    assert cluster["secret_pillars"] == {
+        "hb#4": "slapos_ha:cluster:heartbeats:hb#4:secret",
+        "arbitrator#1": "slapos_ha:cluster:arbitrators:arbitrator#1:secret",
+    }
+    assert cluster["arbitrators"] == {"arbitrator#1": {"address": "demo4", "timeout": 5}}
+
+
+@pytest.mark.parametrize("kind, name", [("heartbeats", "hb#4"), ("arbitrators", "arbitrator#1")])
+def test_a_wrong_secret_of_the_cluster_is_not_shown(merged, schema, kind, name):
+    merged["cluster"].update(heartbeats=copy.deepcopy(GOOD), arbitrators={"arbitrator#1": {"address": "x"}})  # fmt: skip
+    merged["cluster"][kind][name]["secret"] = "canary with blanks"
+    (problem,) = module.problems_of_pillar(merged, schema)
+    assert "canary" not in problem
+    assert f"slapos_ha:cluster:{kind}:{name}:secret: (secret) is not right" in problem
 
 
 def test_all_problems_are_reported_at_once(merged, schema):

@@ -78,6 +78,25 @@ OBSTACLES = [
     (lambda w: (w.known.update(agent={"major": 3, "version": "3.0.0"}), w.here["cluster"]["agent"].pop("version")), r"agent 3.0.0 needs DRBD 9 and this kernel has 8.4.11"),
     (lambda w: w.known["cluster"].update(cluster={"name": "other", "nodes": ["demo1", "web7"]}), r"cluster:nodes: this node is already in cluster 'other' with web7"),
     (lambda w: w.known["cluster"].update(cluster={"name": "other", "nodes": ["demo1", "demo2"]}), r"cluster:name: 'paris', but these nodes are already cluster 'other'"),
+    (lambda w: w.here["cluster"]["arbitrators"].update({"arbitrator#1": {"address": "demo3"}}), r"cluster:arbitrators:arbitrator#1:secret: missing, and agent 2.1 needs it"),
+    (lambda w: w.here["cluster"]["heartbeats"].update({"hb#2": {"type": "relay", "relay": "demo3"}}), r"cluster:heartbeats:hb#2:secret: missing, and agent 2.1 needs it"),
+    (
+        lambda w: (
+            w.known.update(agent={"major": 3, "version": "3.0.0"}),
+            w.known["drbd"].update(version={"module_loaded": "9.2.0"}),
+            w.here["cluster"]["agent"].pop("version"),
+            w.here["cluster"]["heartbeats"].update({"hb#2": {"type": "relay", "relay": "demo3"}}),
+        ),
+        r"cluster:heartbeats:hb#2:password: missing, and agent 3 needs it",
+    ),
+    (lambda w: w.here["cluster"]["heartbeats"].update({"hb#2": {"type": "disk", "dev": "/dev/null", "dev@demo1": "/dev/null-such"}}), r"cluster:heartbeats:hb#2:dev: '/dev/null-such' is not there on demo1"),
+    (
+        lambda w: (
+            w.here["firewall"].update(backend="ufw"),
+            w.tools.update({"slapos_firewall.problems": lambda backend: [f"slapos_ha:firewall:backend: {backend!r}, but on demo1 ufw is not active"]}),
+        ),
+        r"firewall:backend: 'ufw', but on demo1 ufw is not active",
+    ),
     (foreign(None), r"service:name: the cluster has a service slapos/svc/comp1 that is not this site's"),
     (foreign("lyon"), r"slapos_ha_site is 'lyon'"),
     (lambda w: w.known["drbd"].update(version={"module_loaded": None, "module_available": None}), r"drbd: kernel .* has no drbd module; install it"),
@@ -193,3 +212,39 @@ def test_a_pillar_that_cannot_be_compiled_is_said_without_its_text(asked):
     problems = module.facts(preflight=True)["problems"]
     assert len(problems) == 1 and "cannot compile the pillar of demo1" in problems[0]
     assert "canary" not in problems[0]
+
+
+VOTE = {"arbitrator#1": {"address": "demo3"}}
+
+
+@pytest.mark.parametrize(
+    "wanted, config, unset",
+    [
+        ({}, {"cluster": {}}, []),
+        # What the pillar does not name is as the cluster has it.
+        ({}, {"cluster": {"quorum": "true"}, "arbitrator#9": {"name": "x"}}, []),
+        ({"arbitrators": VOTE}, {"arbitrator#1": {"name": "demo3"}}, []),
+        ({"arbitrators": VOTE}, {"arbitrator#1": {"uri": "demo3"}}, []),
+        ({"arbitrators": VOTE}, {"arbitrator#1": {"name": "demo4"}}, ["arbitrator#1"]),
+        (
+            {"arbitrators": VOTE, "quorum": True},
+            {"cluster": {}},
+            ["arbitrator#1", "cluster.quorum"],
+        ),
+        ({"quorum": True}, {"cluster": {"quorum": "true"}}, []),
+        ({"quorum": False}, {"cluster": {"quorum": "true"}}, ["cluster.quorum"]),
+        ({"quorum": False}, {}, []),
+        ({"quorum": True}, None, ["cluster.quorum"]),
+    ],
+)
+def test_what_of_the_votes_is_not_set_yet(here, node, wanted, config, unset):
+    here["cluster"].update(wanted)
+    node["opensvc.config_show"] = lambda path: config
+    assert module._unset(here) == unset
+
+
+def test_an_agent_that_is_not_there_has_nothing_unset(here, node):
+    here["cluster"].update(arbitrators=VOTE)
+    del node["opensvc.config_show"]
+    module.__grains__ = {"id": "demo1"}
+    assert module._unset(here) == []

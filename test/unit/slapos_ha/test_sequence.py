@@ -66,6 +66,14 @@ def test_a_node_whose_agent_is_gone_is_made_ready_again(world):
     assert to_do(world)[0] == "base"
 
 
+@pytest.mark.parametrize("node", ["demo1", "demo2"])
+def test_votes_that_the_pillar_has_since_are_set_without_a_move(world, node):
+    world.cluster().service().drbd("UpToDate").on("demo1").enabled("app#0", "app#1", *TASKS)
+    done = to_do(world)
+    world.facts[node]["unset"] = ["arbitrator#1", "cluster.quorum"]
+    assert to_do(world) == ["cluster", *done]
+
+
 def test_the_orchestration_has_exactly_these_steps():
     text = (ROOT / "orch/deploy.sls").read_text()
     positions = [text.index(f"('{name}', ") for name in ["preflight", *STEPS]]
