@@ -1,24 +1,28 @@
 """What an operator does with the site in the lab: deploy, look, move, ask for the page."""
 
+import contextlib
 import json
 import re
 import subprocess
 import time
 
 from . import control, hosts
-from .base import HOSTS, LabError, wait
+from .base import HOSTS, LabError, end, wait
 
 SERVICE = "slapos/svc/comp1"
 MOUNT = "/srv/comp1.slapos.svc.lab"
 
 
-def deploy(lab, report=None, **options):
-    """Run the orchestration; `report(data)` hears each step as it begins and ends. Returns its result, read from its own output."""
+def deploy(lab, report=None, begun=None, overdue=None, **options):
+    """
+    Run the orchestration and return its result, read from its own output. `report(data)` hears each step as it begins and ends, `begun()` is called when the
+    process runs, and where `overdue()` says so it is ended: its exit code is then that of a signal.
+    """
     import salt.config
     import salt.utils.event
 
     arguments = [f"{key}={value}" for key, value in options.items()]
-    begun = time.monotonic()
+    since = time.monotonic()
     # The master's sockets are files: the bus is heard from outside the namespace too.
     opts = salt.config.master_config(str(lab.home / "salt/master"))
     with (
@@ -42,13 +46,26 @@ def deploy(lab, report=None, **options):
             stdout=out,
             stderr=subprocess.STDOUT,
         )
-        while process.poll() is None:
-            event = bus.get_event(wait=0.3, tag="slapos_ha/", full=True)
-            if event and report and "/deploy/" in event["tag"]:
-                report(event["data"])
+        try:
+            if begun:
+                begun()
+            while process.poll() is None:
+                asked = time.monotonic()
+                event = bus.get_event(wait=0.3, tag="slapos_ha/", full=True)
+                if event and report and "/deploy/" in event["tag"]:
+                    report(event["data"])
+                if overdue and overdue():
+                    end([process.pid], 10)
+                if not event and time.monotonic() - asked < 0.2:
+                    # A master that is dead has no bus to wait at.
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(0.3)
+        except BaseException:
+            end([process.pid], 10)
+            raise
         out.seek(0)
         text = out.read()
-    return Run(process.returncode, text, time.monotonic() - begun)
+    return Run(process.returncode, text, time.monotonic() - since)
 
 
 class Run:
