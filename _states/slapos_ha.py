@@ -8,7 +8,11 @@ The steps of an orchestration as states. They run on the master; see ``orch/depl
         - step: preflight
 """
 
+import logging
+
 from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
 
 __virtualname__ = "slapos_ha"
 
@@ -100,7 +104,19 @@ def _preflight(ret, site, steal, runner, options, key):
 
 def _run(ret, runner, step, arguments):
     """Have the runner do a step, put what it says into ``ret``, and return it."""
-    answer = __salt__["saltutil.runner"](runner, arg=[step], kwarg=arguments, full_return=True)
+    try:
+        answer = __salt__["saltutil.runner"](runner, arg=[step], kwarg=arguments, full_return=True)
+    except CommandExecutionError:
+        raise
+    except Exception as error:  # which one depends on transport and release
+        # What a runner raises it returns. This is Salt, which tells the master's bus of each runner and finds no master; so salt-run will at its end.
+        comment = (
+            f"the step {step} was begun, and the Salt master does not answer ({error!r}). "
+            "Start salt-master and run the orchestration again: what is done stays done."
+        )
+        log.error("slapos_ha: %s", comment)
+        ret.update(result=False, comment=comment)
+        return {}
     done = answer.get("return")
     if not isinstance(done, dict) or "result" not in done:
         ret.update(result=False, comment=str(done))

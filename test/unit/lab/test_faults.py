@@ -160,6 +160,8 @@ def test_the_first_line_of_an_error():
     assert faults.complaint(answer) == ("nothing was said", False)
     answer = site.Run(1, "Traceback (most recent call last):\nStreamClosedError: closed\n", 1.0)
     assert faults.complaint(answer) == ("StreamClosedError: closed", False)
+    answer.text = "[ERROR   ] slapos_ha: step sync stopped: no master\nStart it\n" + answer.text
+    assert faults.complaint(answer) == ("step sync stopped: no master", True)
     answer.states = {"Second": state(False, "\nminion demo1 did not answer\nSee whether")}
     assert faults.complaint(answer) == ("minion demo1 did not answer", True)
     answer.states = {"Second": state(False, "Traceback (most recent call last): …")}
