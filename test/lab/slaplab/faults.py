@@ -316,10 +316,13 @@ def judge(begun, states, titles):
 
 
 def complaint(answer):
-    """The first line of a run's error, and whether it is a clear one: a step's own."""
+    """The first line of a run's error, and whether it is a clear one: a step's own. Without a master Salt cannot give the result, but the step has said it."""
     for comment in answer.failed.values():
         line = next((line for line in comment.splitlines() if line.strip()), "")
         return line.strip(), bool(line) and "Traceback" not in comment
+    said = re.search(r"^\[ERROR\s*\] slapos_ha: (.*)$", answer.text, re.MULTILINE)
+    if said:
+        return said[1].strip(), True
     lines = [line for line in answer.text.splitlines() if line.strip()]
     return (lines[-1].strip() if lines else "nothing was said"), False
 

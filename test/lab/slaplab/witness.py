@@ -4,6 +4,7 @@ What is seen of the service's filesystem from outside of the hosts, and the cana
 This file is also the program that runs on a host, sent over ssh: `python3 -u - MOUNT`, standard library only. It prints `mounted`, `gone` and `ack LINE`.
 """
 
+import collections
 import fcntl
 import hashlib
 import os
@@ -48,10 +49,10 @@ def most(spans, begin, end):
         until = float("inf") if until is None else until
         if since < end and until > begin:
             moments += [(since, 1, host), (until, 0, host)]
-    here, found = set(), 0
+    here, found = collections.Counter(), 0
     for _, comes, host in sorted(moments):
-        (here.add if comes else here.discard)(host)
-        found = max(found, len(here))
+        here[host] += 1 if comes else -1
+        found = max(found, sum(count > 0 for count in here.values()))
     return found
 
 

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from slaplab import cli, control, hosts, site
+from slaplab import cli, control, faults, hosts, site
 from slaplab.base import HOSTS, run, wait
 
 # OpenSVC's page "SlapOS Comp1 HA", print status: every resource of the service.
@@ -14,15 +14,35 @@ SEED = {
 }  # fmt: skip
 
 
-# Neither service lets anybody ask whether a token is good: the run goes as far as its first use and stops there.
+@pytest.fixture(scope="module")
+def campaign(lab):
+    """What watches the deployment from its first step on, and brings the faults into it."""
+    with faults.Campaign(lab) as campaign:
+        yield campaign
+
+
+def fault(campaign, kind, step):
+    """The run with one fault of the short set; what it left of the deployment the next run goes on with."""
+    assert (kind, step) in faults.SHORT
+    campaign.go([(kind, step)])
+    row = campaign.rows[-1]
+    print(" | ".join(faults.cells(row)))
+    assert campaign.wrong == [] and row.step == step, campaign.wrong
+    return row
+
+
 @pytest.mark.parametrize(
-    "key, title, message, proof",
-    [
-        ("re6st", "re6st is registered on the first node", r"demo1: re6st is registered: re6st-conf: the registry refused the token: it is wrong, or was used before", "/etc/re6stnet/cert.crt"),
-        ("slapos", "SlapOS is registered and booted on the first node", r"demo1: SlapOS is registered: .*token", "/etc/opt/slapos/ssl/certificate"),
-    ],
+    "kind, step",
+    [("master", "cluster"), ("replication", "sync"), ("services", "re6st_first"), ("minion", "re6st_first")],
 )  # fmt: skip
-def test_a_token_that_is_refused_leaves_the_service_whole(lab, key, title, message, proof):
+def test_a_fault_on_the_way_to_re6st(campaign, kind, step):
+    assert fault(campaign, kind, step).outcome == "stopped"
+
+
+def refused(lab, key, title, message, proof):
+    """
+    The run as far as the first use of a token that is refused: neither service lets anybody ask before whether it is good.
+    """
     control.pillar(lab, lambda pillar: pillar[key].update(token="used-or-wrong"))
     try:
         answer = site.deploy(lab)
@@ -37,8 +57,41 @@ def test_a_token_that_is_refused_leaves_the_service_whole(lab, key, title, messa
     assert status(lab)["avail"] == "up"
 
 
+def test_a_re6st_token_that_is_refused_leaves_the_service_whole(lab, campaign):
+    refused(
+        lab,
+        "re6st",
+        "re6st is registered on the first node",
+        "demo1: re6st is registered: re6st-conf: the registry refused the token: it is wrong, or was used before",
+        "/etc/re6stnet/cert.crt",
+    )
+
+
+def test_heartbeats_that_are_lost_stop_the_next_move(campaign):
+    row = fault(campaign, "heartbeat", "software")
+    assert row.outcome == "went on, stopped at re6st_switch"
+
+
+def test_a_host_that_is_lost_while_the_service_moves_to_it(campaign):
+    assert fault(campaign, "host", "re6st_switch").outcome == "stopped"
+
+
+def test_a_slapos_token_that_is_refused_leaves_the_service_whole(lab, campaign):
+    refused(
+        lab,
+        "slapos",
+        "SlapOS is registered and booted on the first node",
+        "demo1: SlapOS is registered: .*token",
+        "/etc/opt/slapos/ssl/certificate",
+    )
+
+
+def test_a_full_disk(campaign):
+    assert fault(campaign, "disk", "slapos_first").outcome == "stopped"
+
+
 @pytest.fixture(scope="module")
-def first(lab):
+def first(lab, campaign):
     """The run that completes it, with the steps that were announced while it went on."""
     heard = []
     answer = site.deploy(lab, heard.append)
@@ -59,8 +112,16 @@ def test_every_step_succeeds_and_says_so(lab, first):
     begun = [data["step"] for data in first.heard if data["phase"] == "begin"]
     done = [data["step"] for data in first.heard if data["phase"] == "done"]
     assert begun == done
-    # What the refused runs had done before stays done.
+    # What the runs before had done stays done.
     assert begun[:2] == ["software", "slapos_first"] and begun[-1] == "verify"
+
+
+def test_no_acknowledged_write_was_lost_and_one_host_at_most_had_the_filesystem(campaign, first):
+    campaign.complete(first)
+    campaign.seer.stop()
+    assert campaign.wrong == []
+    assert all(row.mounts <= 1 and row.lost == 0 for row in campaign.rows)
+    assert len(campaign.seer.acknowledged) > 100
 
 
 def test_the_service_has_every_resource_of_the_page(lab, first):
