@@ -20,13 +20,14 @@ from .base import HOSTS, REPO, LabError, end, run, wait
 LIMIT = 600
 # Seconds in which the site has to be still again after a fault is undone.
 SETTLE = 300
-# Each kind once, where it hurts the most and where the run ends soon; in the order of the steps, for one deployment.
+# Each kind once, where it hurts and the run ends soon: (fault, step) in the order in which one deployment takes them. A link that is cut before `software` is
+# known to be so by the time of the next move, which its gate then stops.
 SHORT = (
     ("master", "cluster"),
-    ("replication", "sync"),
     ("services", "re6st_first"),
     ("minion", "re6st_first"),
     ("heartbeat", "software"),
+    ("replication", "software"),
     ("host", "re6st_switch"),
     ("disk", "slapos_first"),
 )
@@ -318,8 +319,10 @@ def judge(begun, states, titles):
 def complaint(answer):
     """The first line of a run's error, and whether it is a clear one: a step's own. Without a master Salt cannot give the result, but the step has said it."""
     for comment in answer.failed.values():
-        line = next((line for line in comment.splitlines() if line.strip()), "")
-        return line.strip(), bool(line) and "Traceback" not in comment
+        lines = [line.strip() for line in comment.splitlines() if line.strip()] or [""]
+        # A line that announces others says nothing by itself.
+        line = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+        return line, bool(line) and "Traceback" not in comment
     said = re.search(r"^\[ERROR\s*\] slapos_ha: (.*)$", answer.text, re.MULTILINE)
     if said:
         return said[1].strip(), True

@@ -33,16 +33,14 @@ def fault(campaign, kind, step):
 
 @pytest.mark.parametrize(
     "kind, step",
-    [("master", "cluster"), ("replication", "sync"), ("services", "re6st_first"), ("minion", "re6st_first")],
+    [("master", "cluster"), ("services", "re6st_first"), ("minion", "re6st_first")],
 )  # fmt: skip
 def test_a_fault_on_the_way_to_re6st(campaign, kind, step):
     assert fault(campaign, kind, step).outcome == "stopped"
 
 
 def refused(lab, key, title, message, proof):
-    """
-    The run as far as the first use of a token that is refused: neither service lets anybody ask before whether it is good.
-    """
+    """The run as far as the first use of a token that is refused: neither service lets anybody ask before whether it is good."""
     control.pillar(lab, lambda pillar: pillar[key].update(token="used-or-wrong"))
     try:
         answer = site.deploy(lab)
@@ -67,9 +65,13 @@ def test_a_re6st_token_that_is_refused_leaves_the_service_whole(lab, campaign):
     )
 
 
-def test_heartbeats_that_are_lost_stop_the_next_move(campaign):
-    row = fault(campaign, "heartbeat", "software")
+@pytest.mark.parametrize(
+    "kind, gate", [("heartbeat", "agents|heartbeats"), ("replication", "drbd_connected")]
+)
+def test_a_link_that_is_cut_stops_the_next_move(campaign, kind, gate):
+    row = fault(campaign, kind, "software")
     assert row.outcome == "went on, stopped at re6st_switch"
+    assert re.search(f"^the service is not moved to demo2: ({gate}): ", row.error), row.error
 
 
 def test_a_host_that_is_lost_while_the_service_moves_to_it(campaign):

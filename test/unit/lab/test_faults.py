@@ -164,6 +164,8 @@ def test_the_first_line_of_an_error():
     assert faults.complaint(answer) == ("step sync stopped: no master", True)
     answer.states = {"Second": state(False, "\nminion demo1 did not answer\nSee whether")}
     assert faults.complaint(answer) == ("minion demo1 did not answer", True)
+    answer.states = {"Second": state(False, "not moved to demo2:\nagents: demo1 is deaf\nmore")}
+    assert faults.complaint(answer) == ("not moved to demo2: agents: demo1 is deaf", True)
     answer.states = {"Second": state(False, "Traceback (most recent call last): …")}
     assert faults.complaint(answer)[1] is False
 
