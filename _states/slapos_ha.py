@@ -8,11 +8,7 @@ The steps of an orchestration as states. They run on the master; see ``orch/depl
         - step: preflight
 """
 
-import logging
-
 from salt.exceptions import CommandExecutionError
-
-log = logging.getLogger(__name__)
 
 __virtualname__ = "slapos_ha"
 
@@ -110,12 +106,11 @@ def _run(ret, runner, step, arguments):
         raise
     except Exception as error:  # which one depends on transport and release
         # What a runner raises it returns. This is Salt, which tells the master's bus of each runner and finds no master; so salt-run will at its end.
-        comment = (
-            f"the step {step} was begun, and the Salt master does not answer ({error!r}). "
-            "Start salt-master and run the orchestration again: what is done stays done."
+        ret.update(
+            result=False,
+            comment=f"the step {step} was begun, and the Salt master does not answer ({error!r})\n"
+            "Start salt-master and run the orchestration again: what is done stays done.",
         )
-        log.error("slapos_ha: %s", comment)
-        ret.update(result=False, comment=comment)
         return {}
     done = answer.get("return")
     if not isinstance(done, dict) or "result" not in done:

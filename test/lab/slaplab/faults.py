@@ -323,7 +323,11 @@ def complaint(answer):
         # A line that announces others says nothing by itself.
         line = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
         return line, bool(line) and "Traceback" not in comment
-    said = re.search(r"^\[ERROR\s*\] slapos_ha: (.*)$", answer.text, re.MULTILINE)
+    said = re.search(
+        r"^\[ERROR\s*\] (?:slapos_ha: )?(.*step \w+ (?:stopped|was begun).*)$",
+        answer.text,
+        re.MULTILINE,
+    )
     if said:
         return said[1].strip(), True
     lines = [line for line in answer.text.splitlines() if line.strip()]
@@ -499,6 +503,9 @@ def faults(lab, tree=None, kinds=None, steps=None, short=False, report=None):
 
         def show(campaign):
             live.update(_table([*rows, *campaign.rows]), refresh=True)
+            if not console.is_terminal and campaign.rows:
+                # A log has no table that grows.
+                console.print(" | ".join(cells(campaign.rows[-1])), soft_wrap=True)
 
         for plan in plans(kinds, steps, short):
             cli.up(lab, tree, fresh=True)
