@@ -20,16 +20,16 @@ from .base import HOSTS, REPO, LabError, end, run, wait
 LIMIT = 600
 # Seconds in which the site has to be still again after a fault is undone.
 SETTLE = 300
-# Each kind once, where it hurts and the run ends soon: (fault, step) in the order in which one deployment takes them. A link that is cut before `software` is
-# known to be so by the time of the next move, which its gate then stops.
+# Each kind once, where it hurts and the run ends soon: (fault, step) in the order in which one deployment takes them. A link is cut in a step that lasts longer
+# than it takes to notice, so that the gate of the move after it knows.
 SHORT = (
     ("master", "cluster"),
     ("services", "re6st_first"),
     ("minion", "re6st_first"),
-    ("heartbeat", "software"),
-    ("replication", "software"),
     ("host", "re6st_switch"),
     ("disk", "slapos_first"),
+    ("heartbeat", "slapos_first"),
+    ("replication", "slapos_second"),
 )
 
 

@@ -31,14 +31,6 @@ def fault(campaign, kind, step):
     return row
 
 
-@pytest.mark.parametrize(
-    "kind, step",
-    [("master", "cluster"), ("services", "re6st_first"), ("minion", "re6st_first")],
-)  # fmt: skip
-def test_a_fault_on_the_way_to_re6st(campaign, kind, step):
-    assert fault(campaign, kind, step).outcome == "stopped"
-
-
 def refused(lab, key, title, message, proof):
     """The run as far as the first use of a token that is refused: neither service lets anybody ask before whether it is good."""
     control.pillar(lab, lambda pillar: pillar[key].update(token="used-or-wrong"))
@@ -55,6 +47,11 @@ def refused(lab, key, title, message, proof):
     assert status(lab)["avail"] == "up"
 
 
+@pytest.mark.parametrize("kind, step", [("master", "cluster"), ("services", "re6st_first")])
+def test_a_fault_on_the_way_to_re6st(campaign, kind, step):
+    assert fault(campaign, kind, step).outcome == "stopped"
+
+
 def test_a_re6st_token_that_is_refused_leaves_the_service_whole(lab, campaign):
     refused(
         lab,
@@ -65,17 +62,9 @@ def test_a_re6st_token_that_is_refused_leaves_the_service_whole(lab, campaign):
     )
 
 
-@pytest.mark.parametrize(
-    "kind, gate", [("heartbeat", "agents|heartbeats"), ("replication", "drbd_connected")]
-)
-def test_a_link_that_is_cut_stops_the_next_move(campaign, kind, gate):
-    row = fault(campaign, kind, "software")
-    assert row.outcome == "went on, stopped at re6st_switch"
-    assert re.search(f"^the service is not moved to demo2: ({gate}): ", row.error), row.error
-
-
-def test_a_host_that_is_lost_while_the_service_moves_to_it(campaign):
-    assert fault(campaign, "host", "re6st_switch").outcome == "stopped"
+@pytest.mark.parametrize("kind, step", [("minion", "re6st_first"), ("host", "re6st_switch")])
+def test_a_fault_on_the_way_to_slapos(campaign, kind, step):
+    assert fault(campaign, kind, step).outcome == "stopped"
 
 
 def test_a_slapos_token_that_is_refused_leaves_the_service_whole(lab, campaign):
@@ -90,6 +79,19 @@ def test_a_slapos_token_that_is_refused_leaves_the_service_whole(lab, campaign):
 
 def test_a_full_disk(campaign):
     assert fault(campaign, "disk", "slapos_first").outcome == "stopped"
+
+
+@pytest.mark.parametrize(
+    "kind, step, move, gates",
+    [
+        ("heartbeat", "slapos_first", "slapos_switch", "demo2: (agents|heartbeats)"),
+        ("replication", "slapos_second", "slapos_back", "demo1: drbd_connected"),
+    ],
+)
+def test_a_link_that_is_cut_stops_the_next_move(campaign, kind, step, move, gates):
+    row = fault(campaign, kind, step)
+    assert row.outcome == f"went on, stopped at {move}"
+    assert re.match(f"the service is not moved to {gates}: ", row.error), row.error
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +117,7 @@ def test_every_step_succeeds_and_says_so(lab, first):
     done = [data["step"] for data in first.heard if data["phase"] == "done"]
     assert begun == done
     # What the runs before had done stays done.
-    assert begun[:2] == ["software", "slapos_first"] and begun[-1] == "verify"
+    assert begun[:2] == ["software", "slapos_back"] and begun[-1] == "verify"
 
 
 def test_no_acknowledged_write_was_lost_and_one_host_at_most_had_the_filesystem(campaign, first):
