@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -495,10 +496,11 @@ def faults(lab, tree=None, kinds=None, steps=None, short=False, report=None):
     from rich.console import Console
     from rich.live import Live
 
-    console = Console(soft_wrap=False)
+    # A log is as wide as its lines.
+    console = Console(width=None if sys.stdout.isatty() else 200)
     kinds, steps = kinds or list(FAULTS), steps or list(orchestration())
     rows, wrong = [], []
-    begun = time.monotonic()
+    begun, commit = time.monotonic(), _commit()
     with Live(console=console, auto_refresh=False) as live:
 
         def show(campaign):
@@ -526,7 +528,7 @@ def faults(lab, tree=None, kinds=None, steps=None, short=False, report=None):
     console.print(f"{len(rows)} faults in {(time.monotonic() - begun) / 60:.0f} min")
     if report:
         pathlib.Path(report).write_text(
-            page(rows, wrong, _commit(), agent.describe(agent.chosen(tree)), time.monotonic() - begun)
+            page(rows, wrong, commit, agent.describe(agent.chosen(tree)), time.monotonic() - begun)
         )  # fmt: skip
     return not wrong
 

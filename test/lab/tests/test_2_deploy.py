@@ -78,7 +78,8 @@ def test_a_slapos_token_that_is_refused_leaves_the_service_whole(lab, campaign):
 
 
 def test_a_full_disk(campaign):
-    assert fault(campaign, "disk", "slapos_first").outcome == "stopped"
+    row = fault(campaign, "disk", "slapos_first")
+    assert row.outcome == "stopped" and "No space left on device" in row.error, row.error
 
 
 @pytest.mark.parametrize(
