@@ -343,6 +343,8 @@ class Campaign:
         self.titles = orchestration()
         self.seer = Witness(lab)
         self.rows, self.wrong = [], []
+        # When all was judged.
+        self.over = None
         self._waiting = []
 
     def __enter__(self):
@@ -453,6 +455,7 @@ class Campaign:
             if "All is well." not in said.stdout:
                 self.wrong.append("the status is not well")
         self.check()
+        self.over = time.monotonic()
         self.shown(self)
         return run
 
@@ -500,7 +503,7 @@ def faults(lab, tree=None, kinds=None, steps=None, short=False, report=None):
     console = Console(width=None if sys.stdout.isatty() else 200)
     kinds, steps = kinds or list(FAULTS), steps or list(orchestration())
     rows, wrong = [], []
-    begun, commit = time.monotonic(), _commit()
+    begun, at = time.monotonic(), commit()
     with Live(console=console, auto_refresh=False) as live:
 
         def show(campaign):
@@ -528,12 +531,12 @@ def faults(lab, tree=None, kinds=None, steps=None, short=False, report=None):
     console.print(f"{len(rows)} faults in {(time.monotonic() - begun) / 60:.0f} min")
     if report:
         pathlib.Path(report).write_text(
-            page(rows, wrong, commit, agent.describe(agent.chosen(tree)), time.monotonic() - begun)
+            page(rows, wrong, at, agent.describe(agent.chosen(tree)), time.monotonic() - begun)
         )  # fmt: skip
     return not wrong
 
 
-def _commit():
+def commit():
     said = run("git", "-C", REPO, "describe", "--always", "--dirty", check=False)
     return said.stdout.strip() if said.returncode == 0 else "unknown"
 
@@ -570,13 +573,13 @@ def _table(rows):
     return table
 
 
-def page(rows, wrong, commit, agent_, seconds, today=None):
+def page(rows, wrong, at, agent_, seconds, today=None):
     """docs/reliability.md: what was run and what it showed."""
     today = today or datetime.datetime.now(datetime.timezone.utc).date()
     head = f"""# Faults in the middle of a deployment
 
-Written by `test/lab/lab faults --report docs/reliability.md`; not by hand.
-{today}, commit {commit}, {len(rows)} faults in {seconds / 60:.0f} min; {agent_}.
+Written by `test/lab/lab faults --report docs/reliability.md` (or by the lab's tests, with LAB_REPORT), not by hand.
+{today}, commit {at}, {len(rows)} faults in {seconds / 60:.0f} min; {agent_}.
 
 Each fault comes in the moment in which its step begins. After it the run has to end within {LIMIT} s with a clear error, or to go on; then the fault is undone as
 an operator would, and the same command is run again, which goes on. A link, a disk or a service stays as it is for as long as the run goes on: one run may

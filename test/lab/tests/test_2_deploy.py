@@ -1,10 +1,13 @@
 """The main job: two hosts and a pillar become a site that survives a move and the loss of a host."""
 
 import json
+import os
+import pathlib
 import re
+import time
 
 import pytest
-from slaplab import cli, control, faults, hosts, site
+from slaplab import agent, cli, control, faults, hosts, site
 from slaplab.base import HOSTS, run, wait
 
 # OpenSVC's page "SlapOS Comp1 HA", print status: every resource of the service.
@@ -17,8 +20,18 @@ SEED = {
 @pytest.fixture(scope="module")
 def campaign(lab):
     """What watches the deployment from its first step on, and brings the faults into it."""
+    begun, commit = time.monotonic(), faults.commit()
     with faults.Campaign(lab) as campaign:
         yield campaign
+        if os.environ.get("LAB_REPORT") and campaign.over:
+            text = faults.page(
+                campaign.rows,
+                campaign.wrong,
+                commit,
+                agent.describe(agent.chosen()),
+                campaign.over - begun,
+            )
+            pathlib.Path(os.environ["LAB_REPORT"]).write_text(text)
 
 
 def fault(campaign, kind, step):
