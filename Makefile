@@ -42,7 +42,7 @@ lab: setup ## the tests with the two hosts only
 lab-life: setup ## by hand: data kept and read after a teardown, foreign files in its way, a deployment after it (half an hour)
 	@$(PYTEST) test/lab/tests/life_after_teardown.py
 
-faults: setup ## by hand: a deployment for each kind of fault, with the fault at every step (hours); writes docs/reliability.md
+faults: setup ## by hand: a deployment for each kind of fault, with the fault at every step (about five hours); writes docs/reliability.md
 	@$(VENV)/bin/python test/lab/lab faults --report docs/reliability.md
 
 docs: setup ## docs/reference, from the docstrings, the pillar's schema and its defaults
