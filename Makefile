@@ -8,7 +8,7 @@ PYTEST := $(VENV)/bin/python -m pytest
 OTHER_SALTS := 3006.28 3008.3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint unit functional other-salts lab lab-life docs clean clean-all
+.PHONY: help setup demo test lint unit functional other-salts lab lab-life faults docs clean clean-all
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ lab: setup ## the tests with the two hosts only
 
 lab-life: setup ## by hand: data kept and read after a teardown, foreign files in its way, a deployment after it (half an hour)
 	@$(PYTEST) test/lab/tests/life_after_teardown.py
+
+faults: setup ## by hand: a deployment for each kind of fault, with the fault at every step (about five hours); writes docs/reliability.md
+	@$(VENV)/bin/python test/lab/lab faults --report docs/reliability.md
 
 docs: setup ## docs/reference, from the docstrings, the pillar's schema and its defaults
 	@$(VENV)/bin/python docs/generate.py

@@ -5,6 +5,7 @@ The calls of ``slapos_node`` that change something: registering once, preparing 
 """
 
 import os
+import tempfile
 
 import salt.utils.data
 import salt.utils.files
@@ -17,6 +18,9 @@ __virtualname__ = "slapos_node"
 RE6ST_DIR = "/etc/re6stnet"
 SLAPOS_CFG = "/etc/opt/slapos/slapos.cfg"
 INSTANCE_ROOT = "/srv/slapgrid"
+
+# Bytes that have to be free where a certificate will be.
+_ROOM = 1 << 20
 
 
 def __virtual__():
@@ -77,6 +81,21 @@ def _script(name, prefix, method):
     if not path or not os.path.exists(path):
         raise CommandExecutionError(f"{name} is not installed here: apply slapos_ha first")
     return path
+
+
+def _room(folder):
+    """Prove that a folder, or the nearest there is above it, takes a certificate: neither service gives one twice, and both give it before they write it."""
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_ROOM))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise CommandExecutionError(
+            f"{folder} does not take {_ROOM >> 20} MiB: {error.strerror}. Nothing was asked for: the certificate is given once and could not be kept"
+        ) from None
 
 
 # re6st-conf takes its token as an argument only. Inside the process the argument list is longer than the one that everybody can see.
@@ -147,6 +166,7 @@ def re6st_register(token_pillar, registry, fingerprint, title, location="", conf
     args += ["--fingerprint", fingerprint, "-d", conf_dir, "-r", "title", title]
     if location:
         args += ["--location", location]
+    _room(conf_dir)
     _, output = _run(
         args, "re6st-conf", secret=_secret(token_pillar), errors="re6st-conf", umask="077"
     )
@@ -247,6 +267,7 @@ def slapos_register(
         ipv4_local_network,
     ]
     args += ["--software-root", software_root, "--instance-root", instance_root, computer_name]
+    _room(os.path.dirname(config))
     _run(args, "slapos node register", secret=_secret(token_pillar), errors="register")
     if not slapos_registered(config):
         raise CommandExecutionError(

@@ -98,7 +98,15 @@ def _provisioned(site):
     return bool(service) and service["provisioned"] is True and site.active() is not None
 
 
+def _at_first(site):
+    """Provisioned, and where re6st is registered next; the agents may have moved it when a run died before that."""
+    return _provisioned(site) and (site.active() == site.first or _registered("re6st")(site))
+
+
 def _provision(site):
+    if _provisioned(site):
+        _move("first")(site)
+        return
     if all(site.drbd(node) and site.drbd(node)["role"] == "Secondary" for node in site.nodes):
         site.states([site.first], "state.sls", "slapos_ha.sync")
     if any("failed" in (site.instance(node).get("state") or "") for node in site.nodes):
@@ -218,7 +226,7 @@ _STEPS = (
     ),
     ("storage", "disks and DRBD are there on both nodes and connected", _disks_ready, _storage),
     ("sync", "DRBD is UpToDate on both nodes", _in_sync, _sync),
-    ("provision", "the service is provisioned, and up on the first node", _provisioned, _provision),
+    ("provision", "the service is provisioned, and up on the first node", _at_first, _provision),
     (
         "software",
         "what is local is installed and configured on both nodes",

@@ -101,7 +101,18 @@ def _preflight(ret, site, steal, runner, options, key):
 
 def _run(ret, runner, step, arguments):
     """Have the runner do a step, put what it says into ``ret``, and return it."""
-    answer = __salt__["saltutil.runner"](runner, arg=[step], kwarg=arguments, full_return=True)
+    try:
+        answer = __salt__["saltutil.runner"](runner, arg=[step], kwarg=arguments, full_return=True)
+    except CommandExecutionError:
+        raise
+    except Exception as error:  # which one depends on transport and release
+        # What a runner raises it returns. This is Salt, which tells the master's bus of each runner and finds no master; so salt-run will at its end.
+        ret.update(
+            result=False,
+            comment=f"the step {step} was begun, and the Salt master does not answer ({error!r})\n"
+            "Start salt-master and run the orchestration again: what is done stays done.",
+        )
+        return {}
     done = answer.get("return")
     if not isinstance(done, dict) or "result" not in done:
         ret.update(result=False, comment=str(done))

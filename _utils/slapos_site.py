@@ -109,7 +109,7 @@ class _Site:
         try:
             self.client.cmd_async([self.minion(node) for node in on], function, tgt_type="list")
         except SaltClientError as error:
-            raise stop(f"the Salt master cannot publish: {error}") from None
+            raise _unpublished(error) from None
 
     def states(self, on, function, *args, **kwargs):
         """Run states on nodes at once; keep their changes, stop on the first failure."""
@@ -258,15 +258,21 @@ def _call(client, target, target_type, function, args=(), kwargs=None, waiting=(
             full_return=True,
         )
     except SaltClientError as error:
-        raise stop(
-            f"the Salt master cannot publish: {error}",
-            "See that salt-master runs and that this user may publish.",
-        ) from None
+        raise _unpublished(error) from None
     answers = {}
     for minion, answer in said.items():
         if isinstance(answer, dict) and "ret" in answer:
             answers[minion] = answer["ret"]
     return answers
+
+
+def _unpublished(error):
+    # Salt goes on with what a user of its command line might do.
+    why = str(error).partition(". ")[0]
+    return stop(
+        f"the Salt master cannot publish: {why}",
+        "See that salt-master runs and that this user may publish, then run the orchestration again.",
+    )
 
 
 def _line(answer):

@@ -4,9 +4,13 @@ The steps of an orchestration: their lock, their events on the master's bus, and
 Each of its files builds the same ``steps`` from its own ``__opts__`` and ``__utils__``, which a util does not have itself.
 """
 
+import logging
+
 import salt.utils.event
 import salt.utils.user
 from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
 
 
 def steps(opts, utils, run):
@@ -19,11 +23,21 @@ class _Steps:
         self._opts, self._utils, self.run = dict(opts), utils, run
 
     def _event(self, site, step, phase, **data):
-        """Tell the master's bus of a step: ``slapos_ha/<site>/<run>/<step>/<phase>``."""
-        bus = salt.utils.event.get_master_event(self._opts, self._opts["sock_dir"], listen=False)
-        with bus:
-            tag = f"slapos_ha/{site}/{self.run}/{step}/{phase}"
-            bus.fire_event({"step": step, "phase": phase, **data}, tag)
+        """
+        Tell the master's bus of a step: ``slapos_ha/<site>/<run>/<step>/<phase>``. Where the master is dead nobody hears it, nor what salt-run would print at
+        its end: it fails then to tell the bus of that. So what went wrong is said at once.
+        """
+        tag, heard = f"slapos_ha/{site}/{self.run}/{step}/{phase}", False
+        try:
+            bus = salt.utils.event.get_master_event(
+                self._opts, self._opts["sock_dir"], listen=False
+            )
+            with bus:
+                heard = bus.fire_event({"step": step, "phase": phase, **data}, tag)
+        except Exception as error:  # which one depends on transport and release
+            log.debug("%s is not heard: %r", tag, error)
+        if phase == "failed" and not heard:
+            log.error("slapos_ha: step %s stopped: %s", step, data["comment"])
 
     def unknown(self, step, known):
         """The result of a step that there is not."""

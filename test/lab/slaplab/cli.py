@@ -196,6 +196,14 @@ def main(arguments=None):
             )
         else:
             verb.add_argument("--keep", action="store_true", help="leave the lab up afterwards")
+    verb = verbs.add_parser(
+        "faults", help="a deployment with a fault at every step, for each kind of fault"
+    )
+    verb.add_argument("--agent", help="as for demo (LAB_AGENT)")
+    verb.add_argument("--faults", type=_list, help="kinds of fault; all of them if not given")
+    verb.add_argument("--steps", type=_list, help="steps of the deployment; all of them if not given")  # fmt: skip
+    verb.add_argument("--short", action="store_true", help="the set of `make test`, in one deployment")  # fmt: skip
+    verb.add_argument("--report", help="write the page of what was run to this file")
     for name, text in (
         ("down", "end everything; the disks stay"),
         ("clean", "down, and remove the lab's folder"),
@@ -240,6 +248,16 @@ def main(arguments=None):
         return 130
 
 
+def _list(text):
+    return text.split(",")
+
+
+def _known(option, given, known):
+    wrong = [name for name in given or [] if name not in known]
+    if wrong:
+        raise LabError(f"{option}: unknown: {', '.join(wrong)}; known: {', '.join(known)}")
+
+
 def _do(lab, given, rest):
     if given.verb == "up":
         return up(lab, given.agent, given.fresh)
@@ -247,6 +265,14 @@ def _do(lab, given, rest):
         from . import demo
 
         return demo.demo(lab, given.agent, given.keep)
+    if given.verb == "faults":
+        from . import faults
+
+        _known("--faults", given.faults, faults.FAULTS)
+        _known("--steps", given.steps, faults.orchestration())
+        return not faults.faults(
+            lab, given.agent, given.faults, given.steps, given.short, given.report
+        )
     if given.verb == "crash":
         return hosts.crash(lab, given.host)
     if given.verb == "boot":

@@ -90,7 +90,7 @@ def salt_config(lab):
 
 def pillar(lab, change=None):
     """Write the site's pillar; `change(site)` may spoil it for a test."""
-    known = json.loads((lab.home / "secrets.json").read_text())
+    known = json.loads(_secrets(lab).read_text())
     site = {
         "site": "lab",
         "service": {"preferred": "demo1"},
@@ -283,7 +283,7 @@ def _get(lab, url):
 def start(lab):
     """Everything but the hosts; returns when each service answers."""
     registry(lab)
-    known = lab.home / "secrets.json"
+    known = _secrets(lab)
     if not known.exists():
         made = {name: f"{name}-{secrets.token_hex(12)}" for name in ("drbd", "re6st", "slapos")}
         add_token(lab, made["re6st"])
@@ -293,4 +293,18 @@ def start(lab):
     mesh(lab)
     salt_config(lab)
     pillar(lab)
+    master(lab)
+
+
+def _secrets(lab):
+    return lab.home / "secrets.json"
+
+
+def services(lab):
+    """Start registry and SlapOS master again."""
+    registry(lab)
+    slapos(lab, json.loads(_secrets(lab).read_text())["slapos"])
+
+
+def master(lab):
     lab.start("master", [BIN / "salt-master", "-c", lab.home / "salt"])

@@ -4,6 +4,7 @@ Where the site's secrets are seen: a recorder around runs (processes of the host
 The secrets are canaries: the pillar's three, the cluster's, and a line of each private key. What is reported has the canary's name and never its value.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import threading
 
-from . import hosts, sampler
+from . import bus, hosts, sampler
 from .base import HOSTS, LabError, run, wait
 
 PROGRAM = pathlib.Path(sampler.__file__).read_text()
@@ -70,10 +71,9 @@ class Recorder:
         # Two may listen at once.
         self.folder = lab.home / f"leaks-{secrets.token_hex(4)}"
         self.programs, self.events = {}, []
-        self.listening = threading.Event()
-        self.lost = False
-        self.mark = f"lab/{self.folder.name}"
-        self.bus = threading.Thread(target=self._listen, daemon=True)
+        self.bus = bus.Bus(lab, self._hear)
+        self.over = threading.Event()
+        self.keeper = threading.Thread(target=self._keep, daemon=True)
 
     def __enter__(self):
         self.start()
@@ -92,29 +92,33 @@ class Recorder:
     def _start(self):
         self.known = {**canaries(self.lab), **self.more}
         self.folder.mkdir(mode=0o700, exist_ok=True)
-        network = os.stat(f"/run/netns/{self.lab.namespace}").st_ino
-        begin = {"mode": "sample", "canaries": self.known, "files": MADE, "netns": None}
-        for host in HOSTS:
-            command = hosts.ssh_command(self.lab, host, f"python3 -c {shlex.quote(PROGRAM)}")
-            self._begin(host, command, begin)
-        self._begin(
-            "control",
-            [sys.executable, "-c", PROGRAM],
-            {**begin, "files": {}, "netns": f"net:[{network}]"},
-        )
+        for name in (*HOSTS, "control"):
+            self._begin(name)
         self.bus.start()
-        wait("the master's bus is heard", self._heard, 30)
         for name in self.programs:
             wait(f"the sampler of {name} begins", lambda name=name: self._said(name), 30)
+        self.keeper.start()
 
-    def _begin(self, name, command, begin):
-        with open(self.folder / f"{name}.jsonl", "wb") as out:
+    def _begin(self, name):
+        begin = {"mode": "sample", "canaries": self.known, "files": MADE, "netns": None}
+        if name in HOSTS:
+            command = hosts.ssh_command(self.lab, name, f"python3 -c {shlex.quote(PROGRAM)}")
+        else:
+            network = os.stat(f"/run/netns/{self.lab.namespace}").st_ino
+            command = [sys.executable, "-c", PROGRAM]
+            begin.update(files={}, netns=f"net:[{network}]")
+        with open(self.folder / f"{name}.jsonl", "ab") as out:
             process = subprocess.Popen(
                 [str(part) for part in command], stdin=subprocess.PIPE, stdout=out, stderr=out
             )
-        process.stdin.write(json.dumps(begin).encode() + b"\n")
-        process.stdin.flush()
         self.programs[name] = process
+        # A host that does not answer is tried again.
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(begin).encode() + b"\n")
+            process.stdin.flush()
+
+    def _hear(self, event):
+        self.events.append((event["tag"], repr(event["data"])))
 
     def _said(self, name):
         """What a sampler has printed so far; of one whose host has crashed, what it printed before."""
@@ -122,41 +126,19 @@ class Recorder:
         said = [line for line in lines if line.startswith("{") and line.endswith("}")]
         return [json.loads(line) for line in said]
 
-    def _bus(self, listen):
-        import salt.config
-        import salt.utils.event
-
-        opts = salt.config.master_config(str(self.lab.home / "salt/master"))
-        return salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=listen)
-
-    def _listen(self):
-        with self._bus(True) as bus:
-            while True:
-                # For ever: where a wait is over, Salt 3007 connects anew, and what is said meanwhile is lost.
-                event = bus.get_event(wait=0, full=True)
-                if event is None:
-                    self.lost = True
-                    return
-                if event["tag"] != self.mark:
-                    self.events.append((event["tag"], repr(event["data"])))
-                elif event["data"]["end"]:
-                    return
-                else:
-                    self.listening.set()
-
-    def _tell(self, end):
-        """Say on the bus that we listen, or that this is the end of it."""
-        with self._bus(False) as bus:
-            bus.fire_event({"end": end}, self.mark)
-
-    def _heard(self):
-        self._tell(False)
-        return self.listening.wait(1)
+    def _keep(self):
+        """A host that was cut off and has come back is looked at again."""
+        while not self.over.wait(2):
+            for host in HOSTS:
+                if self.programs[host].poll() is not None and hosts.pids(self.lab, host):
+                    self._begin(host)
 
     def stop(self):
         """End what was started; a second call does nothing."""
-        if self.bus.is_alive():
-            self._tell(True)
+        self.over.set()
+        if self.keeper.ident:
+            self.keeper.join(30)
+        self.bus.stop()
         for process in self.programs.values():
             if not process.stdin.closed:
                 # The host may have gone.
@@ -169,8 +151,6 @@ class Recorder:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        if self.bus.ident:
-            self.bus.join(10)
 
     def passes(self):
         """{who: how often it looked}"""
@@ -194,8 +174,6 @@ class Recorder:
             for name, value in known.items()
             if value in text
         ]
-        if self.lost:
-            found.append("bus: it was lost before the end")
         return list(dict.fromkeys(found))
 
 

@@ -1,33 +1,29 @@
 """What an operator does with the site in the lab: deploy, look, move, ask for the page."""
 
+import contextlib
 import json
+import queue
 import re
 import subprocess
 import time
 
-from . import control, hosts
-from .base import HOSTS, LabError, wait
+from . import bus, control, hosts
+from .base import HOSTS, LabError, end, wait
 
 SERVICE = "slapos/svc/comp1"
 MOUNT = "/srv/comp1.slapos.svc.lab"
 
 
-def deploy(lab, report=None, level="info", **options):
+def deploy(lab, report=None, begun=None, overdue=None, level="info", **options):
     """
-    Run the orchestration; `report(data)` hears each step as it begins and ends, `level` is what the command itself writes into the master's log. Returns
-    its result, read from its own output.
+    Run the orchestration and return its result, read from its own output. `report(data)` hears each step as it begins and ends, `begun()` is called when the
+    process runs, and where `overdue()` says so it is ended: its exit code is then that of a signal. `level` is what the command itself writes into the
+    master's log.
     """
-    import salt.config
-    import salt.utils.event
-
     arguments = [f"{key}={value}" for key, value in options.items()]
-    begun = time.monotonic()
-    # The master's sockets are files: the bus is heard from outside the namespace too.
-    opts = salt.config.master_config(str(lab.home / "salt/master"))
-    with (
-        salt.utils.event.get_master_event(opts, opts["sock_dir"]) as bus,
-        open(lab.logs / "deploy.json", "w+") as out,
-    ):
+    since = time.monotonic()
+    heard = queue.SimpleQueue()
+    with bus.Bus(lab, heard.put), open(lab.logs / "deploy.json", "w+") as out:
         process = subprocess.Popen(
             [
                 str(part)
@@ -46,13 +42,26 @@ def deploy(lab, report=None, level="info", **options):
             stdout=out,
             stderr=subprocess.STDOUT,
         )
-        while process.poll() is None:
-            event = bus.get_event(wait=0.3, tag="slapos_ha/", full=True)
-            if event and report and "/deploy/" in event["tag"]:
-                report(event["data"])
+        try:
+            if begun:
+                begun()
+            while True:
+                # What was said before the process ended is heard after it.
+                ended = process.poll() is not None
+                with contextlib.suppress(queue.Empty):
+                    while event := heard.get(timeout=0.3):
+                        if report and re.match("slapos_ha/.*/deploy/", event["tag"]):
+                            report(event["data"])
+                if ended:
+                    break
+                if overdue and overdue():
+                    end([process.pid], 10)
+        except BaseException:
+            end([process.pid], 10)
+            raise
         out.seek(0)
         text = out.read()
-    return Run(process.returncode, text, time.monotonic() - begun)
+    return Run(process.returncode, text, time.monotonic() - since)
 
 
 class Run:

@@ -1,10 +1,13 @@
 """The main job: two hosts and a pillar become a site that survives a move and the loss of a host."""
 
 import json
+import os
+import pathlib
 import re
+import time
 
 import pytest
-from slaplab import cli, control, hosts, site
+from slaplab import agent, cli, control, faults, hosts, site
 from slaplab.base import HOSTS, wait
 
 # OpenSVC's page "SlapOS Comp1 HA", print status: every resource of the service.
@@ -14,15 +17,35 @@ SEED = {
 }  # fmt: skip
 
 
-# Neither service lets anybody ask whether a token is good: the run goes as far as its first use and stops there.
-@pytest.mark.parametrize(
-    "key, title, message, proof",
-    [
-        ("re6st", "re6st is registered on the first node", r"demo1: re6st is registered: re6st-conf: the registry refused the token: it is wrong, or was used before", "/etc/re6stnet/cert.crt"),
-        ("slapos", "SlapOS is registered and booted on the first node", r"demo1: SlapOS is registered: .*token", "/etc/opt/slapos/ssl/certificate"),
-    ],
-)  # fmt: skip
-def test_a_token_that_is_refused_leaves_the_service_whole(lab, key, title, message, proof):
+@pytest.fixture(scope="module")
+def campaign(lab):
+    """What watches the deployment from its first step on, and brings the faults into it."""
+    begun, commit = time.monotonic(), faults.commit()
+    with faults.Campaign(lab) as campaign:
+        yield campaign
+        if os.environ.get("LAB_REPORT") and campaign.over:
+            text = faults.page(
+                campaign.rows,
+                campaign.wrong,
+                commit,
+                agent.describe(agent.chosen()),
+                campaign.over - begun,
+            )
+            pathlib.Path(os.environ["LAB_REPORT"]).write_text(text)
+
+
+def fault(campaign, kind, step):
+    """The run with one fault of the short set; what it left of the deployment the next run goes on with."""
+    assert (kind, step) in faults.SHORT
+    campaign.go([(kind, step)])
+    row = campaign.rows[-1]
+    print(" | ".join(faults.cells(row)))
+    assert campaign.wrong == [] and row.step == step, campaign.wrong
+    return row
+
+
+def refused(lab, key, title, message, proof):
+    """The run as far as the first use of a token that is refused: neither service lets anybody ask before whether it is good."""
     control.pillar(lab, lambda pillar: pillar[key].update(token="used-or-wrong"))
     try:
         answer = site.deploy(lab)
@@ -37,8 +60,56 @@ def test_a_token_that_is_refused_leaves_the_service_whole(lab, key, title, messa
     assert status(lab)["avail"] == "up"
 
 
+@pytest.mark.parametrize("kind, step", [("master", "cluster"), ("services", "re6st_first")])
+def test_a_fault_on_the_way_to_re6st(campaign, kind, step):
+    assert fault(campaign, kind, step).outcome == "stopped"
+
+
+def test_a_re6st_token_that_is_refused_leaves_the_service_whole(lab, campaign):
+    refused(
+        lab,
+        "re6st",
+        "re6st is registered on the first node",
+        "demo1: re6st is registered: re6st-conf: the registry refused the token: it is wrong, or was used before",
+        "/etc/re6stnet/cert.crt",
+    )
+
+
+@pytest.mark.parametrize("kind, step", [("minion", "re6st_first"), ("host", "re6st_switch")])
+def test_a_fault_on_the_way_to_slapos(campaign, kind, step):
+    assert fault(campaign, kind, step).outcome == "stopped"
+
+
+def test_a_slapos_token_that_is_refused_leaves_the_service_whole(lab, campaign):
+    refused(
+        lab,
+        "slapos",
+        "SlapOS is registered and booted on the first node",
+        "demo1: SlapOS is registered: .*token",
+        "/etc/opt/slapos/ssl/certificate",
+    )
+
+
+def test_a_full_disk(campaign):
+    row = fault(campaign, "disk", "slapos_first")
+    assert row.outcome == "stopped" and "No space left on device" in row.error, row.error
+
+
+@pytest.mark.parametrize(
+    "kind, step, move, gates",
+    [
+        ("heartbeat", "slapos_first", "slapos_switch", "demo2: (agents|heartbeats)"),
+        ("replication", "slapos_second", "slapos_back", "demo1: drbd_connected"),
+    ],
+)
+def test_a_link_that_is_cut_stops_the_next_move(campaign, kind, step, move, gates):
+    row = fault(campaign, kind, step)
+    assert row.outcome == f"went on, stopped at {move}"
+    assert re.match(f"the service is not moved to {gates}: ", row.error), row.error
+
+
 @pytest.fixture(scope="module")
-def first(lab):
+def first(lab, campaign):
     """The run that completes it, with the steps that were announced while it went on."""
     heard = []
     answer = site.deploy(lab, heard.append)
@@ -59,8 +130,16 @@ def test_every_step_succeeds_and_says_so(lab, first):
     begun = [data["step"] for data in first.heard if data["phase"] == "begin"]
     done = [data["step"] for data in first.heard if data["phase"] == "done"]
     assert begun == done
-    # What the refused runs had done before stays done.
-    assert begun[:2] == ["software", "slapos_first"] and begun[-1] == "verify"
+    # What the runs before had done stays done.
+    assert begun[:2] == ["software", "slapos_back"] and begun[-1] == "verify"
+
+
+def test_no_acknowledged_write_was_lost_and_one_host_at_most_had_the_filesystem(campaign, first):
+    campaign.complete(first)
+    campaign.seer.stop()
+    assert campaign.wrong == []
+    assert all(row.mounts <= 1 and row.lost == 0 for row in campaign.rows)
+    assert len(campaign.seer.acknowledged) > 100
 
 
 def test_the_service_has_every_resource_of_the_page(lab, first):

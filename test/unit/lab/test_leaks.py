@@ -190,7 +190,6 @@ def recorder(lines, events, known):
     """A recorder that has heard this, without a lab."""
     mine = leaks.Recorder.__new__(leaks.Recorder)
     mine.programs, mine.events, mine.known, mine.lab = dict.fromkeys(lines), events, known, None
-    mine.lost = False
     mine._said = lines.get
     return mine
 
@@ -209,5 +208,3 @@ def test_what_a_recorder_tells(monkeypatch):
         "bus: cluster in event salt/x",
     ]
     assert mine.passes() == {"demo1": 120, "control": 0}
-    mine.lost = True
-    assert mine.findings()[3:] == ["bus: it was lost before the end"]

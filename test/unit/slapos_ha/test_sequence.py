@@ -36,6 +36,8 @@ STOPPED = [
     (lambda w: w.cluster().service().drbd(), lambda: after("storage")),
     (lambda w: w.cluster().service().drbd("UpToDate"), lambda: after("sync")),
     (lambda w: w.cluster().service().drbd("UpToDate").on("demo1"), lambda: after("provision")),
+    # The first node was lost before re6st was registered there: the agents moved the service, which has to come back.
+    (lambda w: w.cluster().service().drbd("UpToDate").on("demo2"), lambda: always(*STEPS[STEPS.index("provision"):])),
     (lambda w: w.cluster().service().drbd("UpToDate").on("demo1").registered("re6st"), lambda: after("re6st_first")),
     # Killed on the second node before app#0 was enabled: the move is gone through again, and is none when the service is there.
     (lambda w: w.cluster().service().drbd("UpToDate").on("demo2").registered("re6st"), lambda: after("re6st_first")),
@@ -58,6 +60,16 @@ STOPPED = [
 def test_what_is_left_to_do(world, build, left):
     build(world)
     assert to_do(world) == left()
+
+
+def test_a_service_that_was_moved_before_its_first_registration_comes_back(world, monkeypatch):
+    asked = []
+    world.cluster().service().drbd("UpToDate").on("demo2")
+    site = world.site()
+    monkeypatch.setattr(site, "look", lambda: None)
+    monkeypatch.setattr(site, "single", lambda on, what, *_, **__: asked.append((on, what)))
+    runner._provision(site)
+    assert asked == [("demo1", "opensvc.placed")]
 
 
 def test_a_node_whose_agent_is_gone_is_made_ready_again(world):

@@ -207,6 +207,27 @@ def test_slapos_register(actor, re6st, tmp_path):
     assert len(run.calls) == 1
 
 
+@pytest.mark.parametrize("kind", ["re6st", "slapos"])
+def test_a_certificate_is_not_asked_for_where_it_could_not_be_kept(
+    actor, re6st, tmp_path, monkeypatch, kind
+):
+    (tmp_path / "re6st/bin/slapos").write_text("#!/usr/bin/python3\n")
+    run = actor.__salt__["cmd.run_all"] = Commands()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(actor.os, "fsync", full)
+    with pytest.raises(
+        CommandExecutionError, match="1 MiB: No space left on device. Nothing was asked for"
+    ):
+        if kind == "re6st":
+            register(actor, re6st[1])
+        else:
+            slapos_register(actor, tmp_path / "not/there/slapos.cfg")
+    assert run.calls == []
+
+
 # --- Files ----------------------------------------------------------------------------------------------------------------------------------
 
 FRESH = """registry http://old
