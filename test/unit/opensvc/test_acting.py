@@ -419,6 +419,26 @@ def test_a_key_is_removed(agent, cfg, major, command):
     assert agent.om.calls[-1] == [CFG, *command.split(), "word"]
 
 
+@pytest.mark.parametrize("major", [2, 3])
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_key_is_removed_whatever_the_exit_code_of_agent_2_says(agent, cfg, major, gone):
+    """2.1 from its source, by hand: `om lab/sec/p remove --key k` removes it, prints nothing and ends with 1."""
+    agent.become(major)
+    conf = agent.etc / "namespaces/slapos/cfg/comp1.conf"
+
+    def remove(args):
+        if gone:
+            lines = conf.read_text().splitlines(keepends=True)
+            conf.write_text("".join(line for line in lines if not line.startswith("word")))
+
+    agent.om.says([CFG], retcode=1, then=remove)
+    if gone and major == 2:
+        assert agent.key_remove(CFG, "word") == {"warnings": []}
+    else:
+        with pytest.raises(CommandExecutionError, match="removing key word"):
+            agent.key_remove(CFG, "word")
+
+
 def test_a_key_is_added_or_changed_and_nothing_else(agent, cfg, tmp_path):
     source = tmp_path / "source"
     source.write_text("x")

@@ -536,9 +536,11 @@ def _named(instance, message):
 
 def _remove(path, options):
     instance = Instance(path)
-    if options.key in instance.data_keys():
-        instance.unset([f"data.{options.key}"])
-    return 0
+    if options.key not in instance.data_keys():
+        return 0
+    # The agent's exit code is the number of keywords that went.
+    instance.unset([f"data.{options.key}"])
+    return 1
 
 
 HANDLERS = {
