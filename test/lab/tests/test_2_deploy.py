@@ -101,6 +101,7 @@ def test_a_full_disk(campaign):
         ("heartbeat", "slapos_first", "slapos_switch", "demo2: (agents|heartbeats)"),
         ("replication", "slapos_second", "slapos_back", "demo1: drbd_connected"),
     ],
+    ids=["heartbeat", "replication"],
 )
 def test_a_link_that_is_cut_stops_the_next_move(campaign, kind, step, move, gates):
     row = fault(campaign, kind, step)
