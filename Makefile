@@ -8,7 +8,7 @@ PYTEST := $(VENV)/bin/python -m pytest
 OTHER_SALTS := 3006.28 3008.3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint unit functional other-salts lab lab-life faults docs clean clean-all
+.PHONY: help setup demo test lint unit functional other-salts lab lab-life lab-agent faults docs clean clean-all
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ lab-life: setup ## by hand: data kept and read after a teardown, foreign files i
 
 faults: setup ## by hand: a deployment for each kind of fault, with the fault at every step (about five hours); writes docs/reliability.md
 	@$(VENV)/bin/python test/lab/lab faults --report docs/reliability.md
+
+lab-agent: setup ## by hand: every function of the module opensvc on a real agent: LAB_AGENT=<tree of agent 2.1> make lab-agent
+	@$(PYTEST) test/lab/tests/every_opensvc_function.py
 
 docs: setup ## docs/reference, from the docstrings, the pillar's schema and its defaults
 	@$(VENV)/bin/python docs/generate.py
