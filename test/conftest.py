@@ -1,12 +1,20 @@
 """Fixtures that all layers of the tests share."""
 
+import os
+
 import pytest
 import salt._logging
 import yaml
+from hypothesis import settings
 from support import ROOT
 
 # Salt's import keeps early log records for a standard error that is closed when it writes them, after pytest's count.
 salt._logging.shutdown_temp_handler()
+
+# The same examples in each run: a commit passes or it does not. New ones are looked for by hand, HYPOTHESIS=explore make unit, and what they find becomes a test.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("explore", max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS", "same"))
 
 
 @pytest.fixture(scope="session")

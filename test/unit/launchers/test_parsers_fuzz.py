@@ -4,7 +4,7 @@ import ipaddress
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from .conftest import load
@@ -83,6 +83,7 @@ def test_the_computers_addresses(world, entries, kept, cut):
 
 @FUZZ
 @given(text=BYTES, known=st.dictionaries(st.sampled_from(["pid", "began", "certificates"]), st.none() | st.text(max_size=3) | st.integers()))  # fmt: skip
+@example(text=b"", known={"pid": ""})
 def test_what_a_launcher_remembers(world, text, known):
     folder, module, _, _ = world
     for written in (text, json.dumps(known).encode()):
