@@ -125,6 +125,7 @@ def test_a_service_goes(lab, service):
     done(lab, "demo1", "provision", SERVICE)
     assert "force=True" in refused(lab, "demo1", "purge", service)
     done(lab, "demo1", "purge", service, force=True)
+    done(lab, "demo1", "wait", service, "gone", timeout=120)
     assert service not in done(lab, "demo1", "objects")
 
 
