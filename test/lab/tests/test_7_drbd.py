@@ -69,7 +69,11 @@ def disks(lab, host):
 
 @pytest.fixture(scope="module")
 def parts(lab):
-    """A disk on each host, and at the end nothing of it, whatever happened in between."""
+    """A disk on each host, and at the end nothing of it, whatever happened in between. By itself this file readies DRBD on the hosts first."""
+    for host in HOSTS:
+        if not call(lab, host, "version")["module_loaded"]:
+            said = control.salt_json(lab, "salt", host, "state.apply", "slapos_ha.drbd")[host]
+            assert all(one["result"] for one in said.values()), said
     for host in HOSTS:
         hosts.ssh(
             lab, host, f"truncate -s 64M {DISK} && ln -sfn $(losetup --show -f {DISK}) /dev/probe"
