@@ -93,7 +93,7 @@ def test_it_is_made_and_its_first_copy_skipped(lab, parts):
         assert done(lab, host, "version")["module_loaded"] == done(lab, host, "module")["loaded"]
         assert done(lab, host, "configure", NAME, **WISH, test=True)["changes"]
         assert state(lab, host, "resource_configured", **WISH)
-        assert done(lab, host, "metadata", NAME)["metadata"] == "missing"
+        assert done(lab, host, "metadata", NAME)["metadata"] == "none"
         state(lab, host, "module_loaded", "drbd")
         assert done(lab, host, "load") is False and done(lab, host, "load_at_boot") is False
     assert done(lab, "demo1", "create_md", NAME) is True
@@ -111,7 +111,7 @@ def test_it_is_made_and_its_first_copy_skipped(lab, parts):
 
 
 def test_it_is_described(lab, parts):
-    assert NAME in done(lab, "demo1", "config", NAME)
+    assert set(done(lab, "demo1", "config", NAME)["hosts"]) == set(HOSTS)
     seen = done(lab, "demo1", "overview")
     assert any(key.startswith(NAME) for key in seen), seen
     one, two = (done(lab, host, "generation_ids", NAME) for host in HOSTS)
@@ -181,7 +181,7 @@ def test_it_goes_and_the_proof_of_its_data_is_asked_for(lab, parts):
     peer = done(lab, "demo1", "generation_ids", NAME)
     assert "has held data" in refused(lab, "demo2", "wipe_md", NAME, force=True)
     assert done(lab, "demo2", "wipe_md", NAME, force=True, peer=peer) is True
-    assert done(lab, "demo2", "metadata", NAME)["metadata"] == "missing"
+    assert done(lab, "demo2", "metadata", NAME)["metadata"] == "none"
     assert done(lab, "demo2", "remove_config", NAME)
     assert state(lab, "demo1", "absent")
     assert NAME not in done(lab, "demo1", "status")
