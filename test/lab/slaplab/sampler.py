@@ -90,8 +90,15 @@ class Sampler:
             for name, value in self.canaries.items():
                 if value in data and (pid, where, name) not in self.seen:
                     self.seen.add((pid, where, name))
-                    program = read(folder + "/comm").decode(errors="replace").strip()
+                    program = self._program(folder, where, data)
                     yield {"name": name, "where": where, "pid": int(pid), "program": program}
+
+    def _program(self, folder, where, data):
+        """Its name: by what was just read, since the process may be over by now, unless that is the secret itself."""
+        first = data.split(b"\0")[0] if where == "cmdline" else b""
+        if not first or any(value in first for value in self.canaries.values()):
+            first = read(folder + "/comm")
+        return os.path.basename(first.decode(errors="replace").strip())
 
 
 def found_in(stream, canaries):

@@ -197,8 +197,12 @@ def recorder(lines, events, known):
 def test_what_a_recorder_tells(monkeypatch):
     monkeypatch.setattr(leaks, "canaries", lambda lab: {"cluster": "made-later"})
     hit = {"name": "token", "where": "cmdline", "pid": 7, "program": "om"}
+    window = {"name": "drbd", "where": "cmdline", "pid": 8, "program": "drbdsetup-84"}
     mine = recorder(
-        {"demo1": [{"begin": True}, hit, {"passes": 100}, {"passes": 120}], "control": []},
+        {
+            "demo1": [{"begin": True}, hit, window, {"passes": 100}, {"passes": 120}],
+            "control": [],
+        },
         [("salt/job/1/ret", repr({"return": [f"x{CANARY}"]})), ("salt/x", "made-later"), ("y", "")],
         {"token": CANARY},
     )
