@@ -121,7 +121,7 @@ def test_it_is_described(lab, parts):
 def test_roles_and_the_refusal_of_a_second_primary(lab, parts):
     assert state(lab, "demo1", "primary")
     assert "Multiple primaries" in refused(lab, "demo2", "primary", NAME)
-    assert "peer" in refused(lab, "demo2", "primary", NAME, force=True)
+    assert "primary with force" in refused(lab, "demo2", "primary", NAME, force=True)
     hosts.ssh(lab, "demo1", f"dd if=/dev/urandom of=/dev/drbd{MINOR} bs=64k count=4 oflag=direct")
     assert state(lab, "demo1", "secondary")
     assert done(lab, "demo1", "primary", NAME) is True
