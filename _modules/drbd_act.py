@@ -621,7 +621,7 @@ def resize(resource):
     resource
         The resource (str).
 
-    Returns True when the device is larger than before, else False. Raises CommandExecutionError unless both sides are UpToDate. The smaller of the two
+    Returns True when the device is larger than before, else False. Raises CommandExecutionError unless both sides are UpToDate and one is Primary (8.4). The smaller of the two
     disks counts. The filesystem on it does not grow by this.
     """
     node, found = _up(resource)

@@ -543,7 +543,7 @@ def resized(name):
             - name: r0
 
     name
-        The resource (str), which has to be UpToDate on both sides.
+        The resource (str), which has to be UpToDate on both sides, and Primary on one of them (8.4 refuses otherwise).
 
     The smaller disk counts: while the peer's has not grown this fails and says so. The filesystem does not grow by this.
     """

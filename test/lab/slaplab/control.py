@@ -66,7 +66,7 @@ def salt_config(lab):
                 "interface": CONTROL,
                 "user": "root",
                 "id": "control_master",
-                "root_dir": str(folder),
+                "root_dir": str(lab.home),
                 "pki_dir": str(folder / "pki"),
                 "cachedir": str(folder / "cache"),
                 "sock_dir": str(folder / "run"),

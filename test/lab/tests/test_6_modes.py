@@ -18,11 +18,12 @@ SECRET = (
 )  # fmt: skip
 # SlapOS makes these for its users, in folders that only they enter.
 USERS = ("slapsoft", "slapuser0", "slapuser1", "slapuser2")
+THEIRS = ("/srv/slapgrid", f"/srv/{FQDN}/slapos/", "/etc/opt/slapos/ssl/partition_pki/")
 
 
 def listed(lab, host, *patterns, depth=""):
     """[(mode, owner, group, kind, path)] of what is there; a link has the mode of what it leads to, so it is left out."""
-    script = f"find $(ls -d {' '.join(patterns)} 2>/dev/null) -xdev {depth} ! -type l -printf '%m %u %g %y %p\\n'"
+    script = f"there=$(ls -d {' '.join(patterns)} 2>/dev/null); [ -z \"$there\" ] || find $there -xdev {depth} ! -type l -printf '%m %u %g %y %p\\n'"
     said = hosts.ssh(lab, host, script).stdout
     rows = [line.split(" ", 4) for line in said.splitlines()]
     return [(int(mode, 8), *more) for mode, *more in rows]
@@ -55,8 +56,7 @@ def test_what_is_ours_belongs_to_root_and_what_is_slapos_users_to_them(lab, depl
     strange = [
         (owner, path)
         for _, owner, _, _, path in listed(lab, host, *MADE)
-        if owner != "root"
-        and not (owner in USERS and path.startswith(("/srv/slapgrid", f"/srv/{FQDN}/slapos/")))
+        if owner != "root" and not (owner in USERS and path.startswith(THEIRS))
     ]
     assert strange == []
     for _, owner, _, _, path in listed(lab, host, "/srv/slapgrid/slappart*", depth="-maxdepth 0"):

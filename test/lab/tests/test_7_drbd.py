@@ -170,10 +170,13 @@ def test_it_grows(lab, parts):
         hosts.ssh(lab, host, f"truncate -s 96M {DISK} && losetup -c $(readlink -f /dev/probe)")
     before = done(lab, "demo1", "capacity", NAME)["0"]
     assert before["possible"] > before["size"]
+    assert "Need one Primary" in refused(lab, "demo1", "resize", NAME)
+    hosts.ssh(lab, "demo1", f"drbdadm primary {NAME}")
     changes = state(lab, "demo1", "resized")
     assert changes == {"KiB of volume 0": {"old": before["size"], "new": before["possible"]}}
     done(lab, "demo1", "wait", NAME, timeout=120)
     assert done(lab, "demo1", "resize", NAME) is False
+    hosts.ssh(lab, "demo1", f"drbdadm secondary {NAME}")
 
 
 def test_it_goes_and_the_proof_of_its_data_is_asked_for(lab, parts):
