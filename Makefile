@@ -8,7 +8,7 @@ PYTEST := $(VENV)/bin/python -m pytest
 OTHER_SALTS := 3006.28 3008.3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint unit functional lab lab-life lab-agent faults docs clean clean-all
+.PHONY: help setup demo test lint unit functional other-salts lab lab-life lab-agent faults docs clean clean-all
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -19,9 +19,8 @@ setup: ## what the other targets need: packages, a Python environment with pinne
 demo: setup ## the lab: two hosts, the whole deployment with live progress, the final status, a move and a crash
 	@$(VENV)/bin/python test/lab/lab demo
 
-test: setup lint ## every test: lint, unit, functional under three releases of Salt, the lab with its two hosts
-	@test/salts pinned $(OTHER_SALTS)
-	@$(PYTEST) test/lab/tests
+test: setup lint other-salts ## every test: lint, unit, functional under three releases of Salt, the lab with its two hosts
+	@$(PYTEST) test/unit test/functional test/lab/tests
 
 lint: setup ## ruff and yamllint (docstrings are held to their rules by the unit tests)
 	@$(VENV)/bin/ruff check --quiet .
@@ -31,8 +30,11 @@ lint: setup ## ruff and yamllint (docstrings are held to their rules by the unit
 unit: setup ## pure tests, seconds
 	@$(PYTEST) test/unit
 
-functional: setup ## the real Salt loader, every state in both modes, under three releases of Salt; and unit
-	@test/salts pinned $(OTHER_SALTS)
+functional: setup other-salts ## the real Salt loader, every state in both modes, under three releases of Salt
+	@$(PYTEST) test/functional
+
+other-salts: setup
+	@test/salts $(OTHER_SALTS)
 
 lab: setup ## the tests with the two hosts only
 	@$(PYTEST) test/lab/tests

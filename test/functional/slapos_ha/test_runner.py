@@ -3,6 +3,7 @@
 import copy
 import gc
 import re
+import time
 
 import pytest
 import salt.client
@@ -265,7 +266,11 @@ def test_a_step_that_fails_gives_the_site_back(opts, runners, minions):
 
 def test_a_run_that_ends_in_the_middle_gives_the_site_back_though_its_process_lives(opts, runners):
     assert [state["result"] for state in orchestrate(runners, "half")] == [True]
-    gc.collect()
+    # Salt's own threads may hold what belonged to the run for a moment longer.
+    deadline = time.monotonic() + 30
+    while lock_util.holders(opts) and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.1)
     assert lock_util.holders(opts) == []
 
 

@@ -100,7 +100,9 @@ class Mesh:
         for where, name in self.names.items():
             if name in run("ip", "netns", "list").stdout:
                 for pid in self.processes(where):
-                    os.kill(pid, signal.SIGKILL)
+                    # openvpn's scripts end by themselves.
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
                 run("ip", "netns", "del", name)
         for process in self.started:
             process.wait(10)
