@@ -11,12 +11,11 @@ class Bus:
     """
     Hands each event, {"tag", "data"}, to `hear` from :py:meth:`start` to :py:meth:`stop`, in a thread of its own.
 
-    A master that ends and begins again is heard again. `broken` says how often that was; what it said before it was heard again is not known.
+    A master that ends and begins again is heard again; what it said before that is not known.
     """
 
     def __init__(self, lab, hear):
         self.lab, self.hear = lab, hear
-        self.broken = 0
         self.mark = f"lab/{secrets.token_hex(8)}"
         self._listening, self._over = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._listen, daemon=True)
@@ -66,5 +65,4 @@ class Bus:
                     self._listening.set()
                     if self._over.is_set():
                         return
-            self.broken += 1
             self._over.wait(0.3)

@@ -9,6 +9,7 @@ import json
 import pytest
 from slaplab import control, hosts
 from slaplab.base import HOSTS
+from slaplab.functions import Functions
 
 SERVICE, SECRET, CONFIG = "lab/svc/probe", "lab/sec/probe", "lab/cfg/probe"
 SECTIONS = {
@@ -17,29 +18,8 @@ SECTIONS = {
     "task#t": {"type": "host", "command": "/bin/true", "schedule": "@60m"},
     "env": {"hard": "a b # 'c' \"d\" %e"},
 }
-# The functions that were called.
-USED = set()
-
-
-def call(lab, host, function, *args, **kwargs):
-    USED.add(function)
-    given = [arg if isinstance(arg, str) else json.dumps(arg) for arg in args]
-    given += [f"{key}={json.dumps(value)}" for key, value in kwargs.items()]
-    return control.salt_json(lab, "salt", host, f"opensvc.{function}", *given)[host]
-
-
-def done(lab, host, function, *args, **kwargs):
-    """The answer of a function that must not fail."""
-    said = call(lab, host, function, *args, **kwargs)
-    assert not (isinstance(said, str) and said.startswith("ERROR")), said
-    return said
-
-
-def refused(lab, host, function, *args, **kwargs):
-    """Why it did not."""
-    said = call(lab, host, function, *args, **kwargs)
-    assert isinstance(said, str) and said.startswith("ERROR"), said
-    return said
+OPENSVC = Functions("opensvc")
+done, refused = OPENSVC.done, OPENSVC.refused
 
 
 @pytest.fixture(scope="module")
@@ -189,5 +169,4 @@ def test_a_node_leaves_and_joins_again(lab, cluster):
 
 
 def test_nothing_was_left_out(lab, cluster):
-    functions = control.salt_json(lab, "salt", "demo1", "sys.list_functions", "opensvc")["demo1"]
-    assert {name.removeprefix("opensvc.") for name in functions} - USED == set()
+    assert OPENSVC.listed(lab) - OPENSVC.used == set()

@@ -3,49 +3,23 @@ Every function and state of the module ``drbd`` on the kernel's DRBD: on a small
 the site's.
 """
 
-import json
-
 import pytest
 from slaplab import control, hosts
 from slaplab.base import HOSTS
+from slaplab.functions import Functions, words
 
 NAME, DISK, PORT, MINOR = "probe", "/opt/probe.img", 7300, 9
 WISH = {
     "nodes": {host: f"10.98.1.{number}" for host, number in HOSTS.items()},
     "port": PORT, "minor": MINOR, "disk": "/dev/probe", "shared_secret_pillar": "slapos_ha:drbd:shared_secret",
 }  # fmt: skip
-# The functions and states that were called.
-USED = set()
-
-
-def words(kwargs):
-    return [f"{key}={json.dumps(value)}" for key, value in kwargs.items()]
-
-
-def call(lab, host, function, *args, **kwargs):
-    """What a function answers, whatever it is."""
-    USED.add(function)
-    given = [arg if isinstance(arg, str) else json.dumps(arg) for arg in args]
-    return control.salt_json(lab, "salt", host, f"drbd.{function}", *given, *words(kwargs))[host]
-
-
-def done(lab, host, function, *args, **kwargs):
-    """The answer of a function that must not fail."""
-    said = call(lab, host, function, *args, **kwargs)
-    assert not (isinstance(said, str) and said.startswith("ERROR")), said
-    return said
-
-
-def refused(lab, host, function, *args, **kwargs):
-    """Why it did not."""
-    said = call(lab, host, function, *args, **kwargs)
-    assert isinstance(said, str) and said.startswith("ERROR"), said
-    return said
+DRBD = Functions("drbd")
+call, done, refused = DRBD.call, DRBD.done, DRBD.refused
 
 
 def state(lab, host, function, name=NAME, **kwargs):
     """(result, changes) of a state, the second time it has none."""
-    USED.add(f"state {function}")
+    DRBD.used.add(f"state {function}")
     answers = []
     for _ in range(2):
         said = control.salt_json(
@@ -191,8 +165,5 @@ def test_it_goes_and_the_proof_of_its_data_is_asked_for(lab, parts):
 
 
 def test_nothing_was_left_out(lab, parts):
-    functions = control.salt_json(lab, "salt", "demo1", "sys.list_functions", "drbd")["demo1"]
-    states = control.salt_json(lab, "salt", "demo1", "sys.list_state_functions", "drbd")["demo1"]
-    wanted = {name.removeprefix("drbd.") for name in functions}
-    wanted |= {"state " + name.removeprefix("drbd.") for name in states}
-    assert wanted - USED == set()
+    wanted = DRBD.listed(lab) | {f"state {name}" for name in DRBD.listed(lab, "state_functions")}
+    assert wanted - DRBD.used == set()
