@@ -338,25 +338,20 @@ def step(name, site=None, shape=None, lock=None, force=None):
     Returns ``{"result": bool, "comment": str, "changes": dict, "plan": [...], "shape": dict, "agent_seconds": float}``; a failure is a result,
     nothing is raised.
     """
-    known = {step_name: (what, act) for step_name, what, _, act in _STEPS}
     steps = _steps()
-    if name != "preflight" and name not in known:
-        return steps.unknown(name, known)
-    try:
+
+    def here():
         wrong = __utils__["slapos_site_gates.unforceable"](force or [])
         if wrong:
             raise _stop("\n".join(wrong), "Nothing was changed.")
-        here = (
-            __utils__["slapos_site.known"](__opts__, shape)
-            if shape and name != "preflight"
-            else _open(site, name == "preflight", force or [])
-        )
-        here.force = force or []
-        if name == "preflight":
-            return steps.ready(_preflight_report(here), _plan(here), here)
-    except CommandExecutionError as error:
-        return steps.stopped(error, name, site)
-    return steps.do(name, *known[name], here, lock)
+        found = steps.site(name, shape, site, name == "preflight", force or [])
+        found.force = force or []
+        return found
+
+    known = {step_name: (what, act) for step_name, what, _, act in _STEPS}
+    return steps.call(
+        name, known, here, lambda found: (_preflight_report(found), _plan(found)), site, lock
+    )
 
 
 def _preflight_report(here):

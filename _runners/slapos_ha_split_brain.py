@@ -5,8 +5,6 @@ The sequencing of a recovery from a split brain: both sides are shown, and the w
 brain is proven from both nodes' generations, once more right before it is done (``drbd.connect``); a copy of the data is kept first.
 """
 
-from salt.exceptions import CommandExecutionError
-
 # Another file of the runner slapos_ha: the loader adds its functions to those of slapos_ha.py.
 __virtualname__ = "slapos_ha"
 
@@ -409,24 +407,26 @@ def split_brain_step(
     Returns ``{"result": bool, "comment": str, "changes": dict, "plan": [...], "shape": dict, "agent_seconds": float}``; a failure is a result,
     nothing is raised.
     """
-    known = {step: (what, act) for step, what, _, act in _STEPS}
     steps = __utils__["slapos_site_step.steps"](__opts__, __utils__, "recover_split_brain")
-    if name != "preflight" and name not in known:
-        return steps.unknown(name, known)
-    try:
-        here = (
-            __utils__["slapos_site.known"](__opts__, shape)
-            if shape and name != "preflight"
-            else __utils__["slapos_site.open"](__opts__, site)
-        )
-        if name == "preflight":
-            return steps.ready(*_preflight(here, victim, force or [], snapshot), here)
-        if victim not in here.nodes:
+
+    def here():
+        found = steps.site(name, shape, site)
+        if name != "preflight" and victim not in found.nodes:
             raise _stop(
-                f"slapos_ha:victim: {victim!r} is no node of site {here.shape['site']}",
-                f"Give {' or '.join(here.nodes)}. Nothing was changed.",
+                f"slapos_ha:victim: {victim!r} is no node of site {found.shape['site']}",
+                f"Give {' or '.join(found.nodes)}. Nothing was changed.",
             )
-    except CommandExecutionError as error:
-        return steps.stopped(error, name, site)
-    what, act = known[name]
-    return steps.do(name, what, lambda one: act(_Case(one, victim, snapshot)), here, lock)
+        return found
+
+    known = {
+        step: (what, lambda one, act=act: act(_Case(one, victim, snapshot)))
+        for step, what, _, act in _STEPS
+    }
+    return steps.call(
+        name,
+        known,
+        here,
+        lambda one: _preflight(one, victim, force or [], snapshot),
+        site,
+        lock,
+    )

@@ -5,8 +5,6 @@ The sequencing of a teardown: a site is taken off its two nodes, resource by res
 (``slapos_node.remains``); what is done to a node is done by the states of ``slapos_ha/removed``. The data stays unless the service's name is given.
 """
 
-from salt.exceptions import CommandExecutionError
-
 # Another file of the runner slapos_ha: the loader adds its functions to those of slapos_ha.py.
 __virtualname__ = "slapos_ha"
 
@@ -228,19 +226,15 @@ def teardown_step(name, site=None, shape=None, lock=None, destroy_data=None):
     Returns ``{"result": bool, "comment": str, "changes": dict, "plan": [...], "shape": dict, "agent_seconds": float}``; a failure is a result,
     nothing is raised.
     """
-    known = {step: (what, act) for step, _, what, act in _STEPS}
     steps = __utils__["slapos_site_step.steps"](__opts__, __utils__, "teardown")
-    if name != "preflight" and name not in known:
-        return steps.unknown(name, known)
-    try:
-        here = (
-            __utils__["slapos_site.known"](__opts__, shape)
-            if shape and name != "preflight"
-            else __utils__["slapos_site.open"](__opts__, site)
-        )
-        if name == "preflight":
-            return steps.ready(*_preflight(here, destroy_data), here)
-    except CommandExecutionError as error:
-        return steps.stopped(error, name, site)
-    what, act = known[name]
-    return steps.do(name, what, lambda one: act(one, destroy_data), here, lock)
+    known = {
+        step: (what, lambda here, act=act: act(here, destroy_data)) for step, _, what, act in _STEPS
+    }
+    return steps.call(
+        name,
+        known,
+        lambda: steps.site(name, shape, site),
+        lambda here: _preflight(here, destroy_data),
+        site,
+        lock,
+    )

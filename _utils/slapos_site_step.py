@@ -39,9 +39,30 @@ class _Steps:
         if phase == "failed" and not heard:
             log.error("slapos_ha: step %s stopped: %s", step, data["comment"])
 
-    def unknown(self, step, known):
-        """The result of a step that there is not."""
-        return self._failed(f"there is no step {step!r}; the steps: preflight, {', '.join(known)}")
+    def site(self, step, shape, *asked):
+        """The site that a step works on: of known ``shape``, or else its nodes are asked first; ``asked`` is what ``slapos_site.open`` is given."""
+        if shape and step != "preflight":
+            return self._utils["slapos_site.known"](self._opts, shape)
+        return self._utils["slapos_site.open"](self._opts, *asked)
+
+    def call(self, step, known, site, preflight, title=None, lock=None):
+        """
+        One call of a runner's function: ``preflight``, or a step of ``known``, {name: (what, act)}. Returns its result, whatever happens.
+
+        ``site()`` gives the site, ``preflight(site)`` what is said of it and the plan; both raise CommandExecutionError where nothing can be begun.
+        ``title`` is the site's name, if it is known.
+        """
+        if step != "preflight" and step not in known:
+            return self._failed(
+                f"there is no step {step!r}; the steps: preflight, {', '.join(known)}"
+            )
+        try:
+            here = site()
+            if step == "preflight":
+                return self.ready(*preflight(here), here)
+        except CommandExecutionError as error:
+            return self.stopped(error, step, title)
+        return self.do(step, *known[step], here, lock)
 
     def ready(self, comment, plan, site):
         """The result of a preflight that found nothing in the way; the calling orchestration hands ``shape`` to the other steps."""
