@@ -37,16 +37,11 @@ def __virtual__():
 
 
 def _at(path):
-    return os.path.join(__opts__.get("slapos_node.root") or "/", path.lstrip("/"))
+    return __utils__["slapos_root.at"](__opts__, path)
 
 
 def _text(path):
-    """The text of a file, "" where there is none."""
-    try:
-        with salt.utils.files.fopen(_at(path), encoding="utf-8", errors="replace") as handle:
-            return handle.read()
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
+    return __utils__["slapos_root.text"](__opts__, path)
 
 
 def _ask(*args, **kwargs):

@@ -29,7 +29,7 @@ def __virtual__():
 
 
 def _at(path):
-    return os.path.join(__opts__.get("slapos_node.root") or "/", path.lstrip("/"))
+    return __utils__["slapos_root.at"](__opts__, path)
 
 
 def _run(*args):
