@@ -133,13 +133,21 @@ def nftables_wanted(ruleset):
     ruleset
         The text of a file for ``nft -f`` (str).
 
-    Returns text as :py:func:`nftables_table` does. Raises CommandExecutionError when nft or unshare is not installed, and with what nft says when it does not
-    accept the ruleset.
+    Returns text as :py:func:`nftables_table` does. Raises CommandExecutionError when nft or unshare is not installed, when the kernel has no tables of family
+    inet, and with what nft says when it does not accept the ruleset.
     """
     if not salt.utils.path.which("nft"):
         raise CommandExecutionError("nft is not installed")
     both = f"nft -f - && exec nft -s list table inet {TABLE}"
-    return _run("unshare", "--net", "sh", "-c", both, stdin=ruleset)
+    try:
+        return _run("unshare", "--net", "sh", "-c", both, stdin=ruleset)
+    except CommandExecutionError as error:
+        if "Operation not supported" not in str(error):
+            raise
+        # What nft 1.0 says of any line of the ruleset, with a picture of it: the kernel is meant (Debian's user-mode Linux 6.1, for one).
+        raise CommandExecutionError(
+            f"kernel {os.uname().release} has no tables of family inet (CONFIG_NF_TABLES_INET)"
+        ) from error
 
 
 def nftables_load(ruleset):

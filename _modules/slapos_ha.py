@@ -1,10 +1,11 @@
 """
-Facts and preflight of one node of a SlapOS HA pair.
+The site of a SlapOS HA pair, as its pillar describes it, and one node's facts and preflight. This module's functions are in three files: this one has the
+pillar, ``slapos_ha_facts`` what the node knows and what stands in the way of a deployment, ``slapos_ha_split_brain`` the node's side of a split brain.
 
-:depends: jsonschema (Python), the ``opensvc``, ``drbd`` and ``slapos_node`` modules of this formula
+:depends: jsonschema (Python), the ``opensvc`` module of this formula
 
 The site is described in pillar under ``slapos_ha`` (see ``pillar.example``); ``defaults.yaml`` fills in what the pillar leaves out and
-``schema.yaml`` says what is allowed. Nothing in this module changes the node.
+``schema.yaml`` says what is allowed. Nothing in this file changes the node.
 
 .. code-block:: yaml
 
@@ -14,17 +15,13 @@ The site is described in pillar under ``slapos_ha`` (see ``pillar.example``); ``
 """
 
 import copy
-import glob
 import ipaddress
 import os
 import re
-import shutil
-import socket
+import time
 
 import salt.utils.dictupdate
 import salt.utils.files
-import salt.utils.network
-import salt.utils.path
 import salt.utils.yaml
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
@@ -43,13 +40,8 @@ SECRETS = (("drbd", "shared_secret"), ("re6st", "token"), ("slapos", "token"))
 PACKAGES = {"re6st": "re6st-node", "slapos": "slapos-node"}
 # A filesystem needs room for its own tables beside the data: below this nothing of SlapOS fits.
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-
-
-# sources.list(5): `deb [trusted=yes] …`, and `Trusted: yes` in a .sources file; allow-insecure takes a repository without any signature.
-_UNSIGNED = re.compile(
-    r"^\s*(?:deb\S*\s+\[[^\]]*\b(?:trusted|allow-insecure)\+?=yes|(?:Trusted|Allow-Insecure):\s*yes\b)",
-    re.I,
-)
+# How long calls of one job may share a file of the formula, in seconds.
+_SHARED_FOR = 15
 
 
 def __virtual__():
@@ -57,6 +49,15 @@ def __virtual__():
 
 
 def _load(uri):
+    """A file of the formula. Each look at the master's is two requests, and each SLS wants both files: the calls of one job share them for some seconds."""
+    kept = __context__.get(f"slapos_ha.{uri}")
+    if not kept or time.monotonic() - kept["at"] > _SHARED_FOR:
+        kept = {"at": time.monotonic(), "data": _loaded(uri)}
+        __context__[f"slapos_ha.{uri}"] = kept
+    return copy.deepcopy(kept["data"])
+
+
+def _loaded(uri):
     path = __salt__["cp.cache_file"](uri, saltenv=__opts__.get("saltenv") or "base")
     if not path:
         raise CommandExecutionError(
@@ -516,404 +517,3 @@ def public_key():
             return handle.read()
     except OSError as error:
         raise CommandExecutionError(f"This minion's public key cannot be read: {error}") from None
-
-
-# --- Facts --------------------------------------------------------------------------------------------------------------------------------
-
-
-def _asked(function, *args, **kwargs):
-    """What the function says, or {"error": …}: one dead tool must not hide what the others know."""
-    try:
-        return __salt__[function](*args, **kwargs)
-    except (CommandExecutionError, SaltInvocationError) as error:
-        return {"error": str(error)}
-    except KeyError:
-        return {
-            "error": f"{function} is not on this minion: salt '{__grains__['id']}' saltutil.sync_all"
-        }
-
-
-def _mounted(path):
-    with salt.utils.files.fopen("/proc/self/mountinfo") as handle:
-        return any(line.split()[4] == path for line in handle)
-
-
-def _renewed_pillar():
-    """
-    Take the pillar as the master has it now; return what is wrong with it.
-
-    A minion's own copy is as old as its last refresh, and states are compiled from the pillar as it is now: who has just corrected a key is judged, and
-    deployed, by what the file says.
-    """
-    fresh = __salt__["pillar.items"]()
-    if "_errors" in fresh:
-        # Salt's text quotes the lines around the error: it may hold a secret, and stays in the master's log.
-        return [
-            f"the master cannot compile the pillar of {__grains__['id']}: see its log, and correct the file that it names"
-        ]
-    __pillar__["slapos_ha"] = fresh.get("slapos_ha")
-    __salt__["saltutil.refresh_pillar"]()  # for the jobs that follow
-    return []
-
-
-def facts(preflight=False):
-    """
-    Return what this node knows of the site: the one snapshot on which the orchestration decides.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' slapos_ha.facts
-
-    preflight
-        Also list what stands in the way of a deployment (bool).
-
-    Returns a dict with ``site`` and ``problems``, and when the pillar is valid ``node shape agent cluster drbd re6st slapos ids unset
-    mounted unverified``. What could not be asked is ``{"error": why}`` in its place. Raises nothing: a node that is broken still answers.
-    """
-    broken = _renewed_pillar() if preflight else []
-    given = __pillar__.get("slapos_ha")
-    answer = {"site": given.get("site") if isinstance(given, dict) else None, "problems": broken}
-    if broken:
-        return answer
-    try:
-        here = site()
-    except (CommandExecutionError, SaltInvocationError) as error:
-        answer["problems"] = [
-            line for line in str(error).splitlines() if line != "The pillar is not right:"
-        ]
-        return answer
-    answer.update(
-        {
-            "node": here["node"],
-            "shape": here,
-            "agent": _asked("opensvc.version"),
-            "cluster": _asked("opensvc.cluster_status"),
-            "drbd": {
-                "version": _asked("drbd.version"),
-                "status": _asked("drbd.status"),
-                "split_brain": _asked("slapos_ha.split_brain_note", here["fqdn"]),
-            },
-            "re6st": _asked("slapos_node.re6st_facts"),
-            "slapos": _asked("slapos_node.slapos_facts"),
-            "ids": _asked("slapos_node.ids"),
-            "unset": _unset(here),
-            "mounted": _mounted(here["mount"]),
-            "unverified": here["unverified"] + (_unsigned_sources() if _uses_apt(here) else []),
-        }
-    )
-    if preflight:
-        answer["problems"] = _problems_of_node(here, answer)
-    return answer
-
-
-def _unset(here):
-    """What of the pillar's arbitrators and quorum the cluster does not have, as its configuration's names."""
-    wanted, config = here["cluster"], _asked("opensvc.config_show", "cluster") or {}
-    if "error" in config:
-        return []
-    missing = [
-        name
-        for name, arbitrator in wanted["arbitrators"].items()
-        if arbitrator["address"]
-        not in (config.get(name, {}).get("name"), config.get(name, {}).get("uri"))
-    ]
-    given = str(config.get("cluster", {}).get("quorum", "false")).lower() == "true"
-    if wanted.get("quorum", given) != given:
-        missing.append("cluster.quorum")
-    return missing
-
-
-# --- Preflight ----------------------------------------------------------------------------------------------------------------------------
-
-
-def _problems_of_node(here, known):
-    problems = []
-    for check in (
-        _check_node,
-        _check_agent,
-        _check_votes,
-        _check_drbd,
-        _check_storage,
-        _check_network,
-        _check_firewall,
-        _check_sources,
-    ):
-        problems += check(here, known)
-    return problems
-
-
-def _service_exists(here, known):
-    return here["path"] in (known["cluster"].get("objects") or {})
-
-
-def _check_node(here, known):
-    problems = []
-    hostname = socket.gethostname()
-    if hostname.lower() != here["node"].lower():
-        problems.append(
-            f"slapos_ha:cluster:nodes:{here['node']}: this node calls itself {hostname!r}, and the agent and DRBD know nodes by that name; "
-            f"name it {hostname} in the pillar, or rename the host"
-        )
-    local = salt.utils.network.ip_addrs(include_loopback=True)
-    for key, address in (
-        (
-            f"cluster:nodes:{here['node']}:address",
-            here["cluster"]["nodes"][here["node"]]["address"],
-        ),
-        (f"drbd:addresses:{here['node']}", here["drbd"]["addresses"][here["node"]]),
-    ):
-        if address not in local:
-            problems.append(
-                f"slapos_ha:{key}: {address!r} is on no interface of {here['node']} (it has {', '.join(local)}); correct it"
-            )
-    return problems
-
-
-def _check_agent(here, known):
-    wanted = here["cluster"]["agent"]
-    agent, problems = known["agent"], []
-    if "error" in agent:
-        if wanted["source"] == "installed":
-            problems.append(
-                f"slapos_ha:cluster:agent:source: 'installed', but {agent['error']} Install the OpenSVC agent, or give source: package"
-            )
-        return problems
-    if wanted.get("version") and not agent["version"].startswith(wanted["version"]):
-        problems.append(
-            f"slapos_ha:cluster:agent:version: {wanted['version']!r} is wanted and {agent['version']!r} is installed; install that version, or change the key"
-        )
-    modules = known["drbd"]["version"]
-    running = modules.get("module_loaded") or modules.get("module_available") or ""
-    if agent["major"] >= 3 and running.startswith("8."):
-        problems.append(
-            f"slapos_ha:cluster:agent:version: agent {agent['version']} needs DRBD 9 and this kernel has {running}: after a crash the survivor "
-            "would not start the service. Install DRBD 9's module, or agent 2.1"
-        )
-    cluster = known["cluster"]
-    if "error" in cluster:
-        return problems
-    name, members = cluster["cluster"]["name"], cluster["cluster"]["nodes"]
-    strangers = sorted(set(members) - set(here["nodes"]))
-    if strangers:
-        problems.append(
-            f"slapos_ha:cluster:nodes: this node is already in cluster {name!r} with {', '.join(strangers)}; correct the nodes, or take this node out "
-            "first: om daemon leave"
-        )
-    elif len(members) > 1 and name != here["cluster"]["name"]:
-        problems.append(
-            f"slapos_ha:cluster:name: {here['cluster']['name']!r}, but these nodes are already cluster {name!r}; give that name (it is part of the "
-            "names of the volume group and the resource)"
-        )
-    if _service_exists(here, known):
-        owner = (
-            (__salt__["opensvc.config_show"](here["path"]) or {})
-            .get("env", {})
-            .get("slapos_ha_site")
-        )
-        if owner != here["site"]:
-            problems.append(
-                f"slapos_ha:service:name: the cluster has a service {here['path']} that is not this site's (env.slapos_ha_site is {owner!r}); "
-                "give another name or namespace"
-            )
-    return problems
-
-
-def _check_votes(here, known):
-    """Secrets and passwords that this agent's version needs, and the disks of heartbeats."""
-    cluster, problems = here["cluster"], []
-    old = known["agent"].get("major", 2) < 3
-    for name in cluster["arbitrators"]:
-        if old and name not in cluster["secret_pillars"]:
-            problems.append(
-                f"slapos_ha:cluster:arbitrators:{name}:secret: missing, and agent 2.1 needs it; give the secret of that host's agent (om cluster get --kw "
-                "cluster.secret there)"
-            )
-    for name, heartbeat in cluster["heartbeats"].items():
-        key = f"slapos_ha:cluster:heartbeats:{name}"
-        if heartbeat["type"] == "relay" and old and name not in cluster["secret_pillars"]:
-            problems.append(
-                f"{key}:secret: missing, and agent 2.1 needs it; give the secret of the relay's agent (om cluster get --kw cluster.secret there)"
-            )
-        if heartbeat["type"] == "relay" and not old and "password" not in heartbeat:
-            problems.append(
-                f"{key}:password: missing, and agent 3 needs it; give the sec object that holds the relay's password"
-            )
-        if heartbeat["type"] == "disk":
-            device = heartbeat.get(f"dev@{here['node']}", heartbeat["dev"])
-            if not os.path.exists(device):
-                problems.append(f"{key}:dev: {device!r} is not there on {here['node']}; correct it")
-    return problems
-
-
-def _check_firewall(here, known):
-    backend = here["firewall"]["backend"]
-    if backend == "none":
-        return []
-    said = _asked("slapos_firewall.problems", backend)
-    return [f"slapos_ha:firewall:backend: {said['error']}"] if isinstance(said, dict) else said
-
-
-def _check_drbd(here, known):
-    version = known["drbd"]["version"]
-    if "error" in version:
-        return [f"slapos_ha:drbd: {version['error']}"]
-    problems = []
-    if not version.get("module_loaded") and not version.get("module_available"):
-        problems.append(
-            f"slapos_ha:drbd: kernel {os.uname().release} has no drbd module; install it (Debian and Ubuntu: the kernel's modules-extra package, or drbd-dkms)"
-        )
-    for name, resource in (_asked("drbd.config") or {}).items():
-        if name in (here["fqdn"], "error") or not isinstance(resource, dict):
-            continue
-        text = str(resource)
-        for key, value, needle in (
-            ("port", here["drbd"]["port"], f":{here['drbd']['port']}'"),
-            ("minor", here["drbd"]["minor"], f"drbd{here['drbd']['minor']}'"),
-        ):
-            if needle in text:
-                problems.append(
-                    f"slapos_ha:drbd:{key}: {value} is used by resource {name}; give a free one"
-                )
-    configured = here["fqdn"] in (known["drbd"]["status"] or {})
-    if not configured and not any(p.startswith("slapos_ha:drbd:port") for p in problems):
-        address = here["drbd"]["addresses"][here["node"]]
-        if _listening(address, here["drbd"]["port"]):
-            problems.append(
-                f"slapos_ha:drbd:port: something on {here['node']} listens on {address}:{here['drbd']['port']} already; give a free port"
-            )
-    return problems
-
-
-def _listening(address, port):
-    with socket.socket() as probe:
-        probe.settimeout(2)
-        return probe.connect_ex((address, port)) == 0
-
-
-def _check_storage(here, known):
-    if _service_exists(here, known):
-        return []
-    storage, node = here["storage"], here["node"]
-    size, problems = bytes_of(storage["size"]), []
-    if storage["backend"] == "loop":
-        if os.path.exists(storage["file"]):
-            problems.append(
-                f"slapos_ha:storage:path: {storage['file']} is there on {node} and no service of ours owns it: it may hold data. "
-                "Move it away, or give another path"
-            )
-        elif not os.path.isdir(storage["path"]):
-            problems.append(
-                f"slapos_ha:storage:path: {storage['path']!r} is no folder on {node}; make it, or give another"
-            )
-        else:
-            free = shutil.disk_usage(storage["path"]).free
-            if size > free:
-                problems.append(
-                    f"slapos_ha:storage:size: {storage['size']!r} is more than the {free >> 20} MiB free below {storage['path']} on {node}; give less, or make room"
-                )
-    elif storage["backend"] == "device":
-        if not os.path.exists(storage["device"]):
-            problems.append(
-                f"slapos_ha:storage:device: {storage['device']!r} is not there on {node}; correct it"
-            )
-        else:
-            found = __salt__["cmd.run_all"](
-                ["blkid", "-p", "-o", "export", storage["device"]],
-                python_shell=False,
-                ignore_retcode=True,
-                output_loglevel="quiet",
-            )
-            # blkid's 2 is "no signature found" (util-linux 2.38, blkid(8)).
-            if found["retcode"] != 2:
-                kind = next(
-                    (line for line in found["stdout"].splitlines() if "TYPE=" in line),
-                    found["stderr"],
-                )
-                problems.append(
-                    f"slapos_ha:storage:device: {storage['device']!r} on {node} is not empty ({kind}). Give another; or, if it may go: wipefs -a {storage['device']}"
-                )
-    else:
-        groups = __salt__["lvm.vgdisplay"](storage["vg"], quiet=True)
-        if storage["vg"] not in groups:
-            problems.append(
-                f"slapos_ha:storage:vg: there is no volume group {storage['vg']!r} on {node}; make it, or give another"
-            )
-        elif os.path.exists(storage["lv"]):
-            problems.append(
-                f"slapos_ha:storage:vg: {storage['lv']} is there on {node} and no service of ours owns it: it may hold data; rename or remove it"
-            )
-    return problems
-
-
-def _check_network(here, known):
-    problems = []
-    try:
-        with salt.utils.files.fopen("/proc/sys/net/ipv6/conf/all/disable_ipv6") as handle:
-            off = handle.read().strip() == "1"
-    except OSError:
-        off = True
-    if off:
-        problems.append(
-            f"slapos_ha:re6st: IPv6 is off on {here['node']} and both re6st and SlapOS need it: sysctl net.ipv6.conf.all.disable_ipv6=0"
-        )
-    if not known["re6st"].get("registered"):
-        problems += _asked_problem(
-            "re6st:registry",
-            "slapos_node.registry_check",
-            here["re6st"]["registry"],
-            here["re6st"]["fingerprint"],
-        )
-    if not known["slapos"].get("registered"):
-        problems += _asked_problem(
-            "slapos:master_url", "slapos_node.master_check", here["slapos"]["master_url"]
-        )
-        problems += _asked_problem(
-            "slapos:web_master_url", "slapos_node.master_check", here["slapos"]["web_master_url"]
-        )
-    return problems
-
-
-def _asked_problem(key, function, *args):
-    said = _asked(function, *args)
-    return (
-        [f"slapos_ha:{key}: {said['error']}"]
-        if isinstance(said, dict) and said.get("error")
-        else []
-    )
-
-
-def _uses_apt(here):
-    """Whether the formula may have the distribution's packages installed: pip's environments need some too."""
-    return any(here[kind]["install"]["method"] != "installed" for kind in PACKAGES)
-
-
-def _unsigned_sources(root="/"):
-    """Sentences on apt's sources that are trusted without a signature; what cannot be read is none."""
-    found = []
-    for pattern in ("etc/apt/sources.list", "etc/apt/sources.list.d/*"):
-        for name in sorted(glob.glob(os.path.join(root, pattern))):
-            if not name.endswith((".list", ".sources")):
-                continue
-            try:
-                with salt.utils.files.fopen(name, errors="replace") as handle:
-                    lines = handle.read().splitlines()
-            except OSError:
-                continue
-            found += [
-                f"{name}: line {number} has apt install from there without a signature"
-                for number, line in enumerate(lines, 1)
-                if _UNSIGNED.search(line)
-            ]
-    return found
-
-
-def _check_sources(here, known):
-    if here["allow_unverified"]:
-        return []
-    return [
-        f"{sentence}: give the repository's key as signed-by instead, or knowingly slapos_ha:allow_unverified: true"
-        for sentence in known.get("unverified", [])
-        if sentence not in here["unverified"]
-    ]

@@ -118,7 +118,7 @@ def _provision(site):
 def _move(target):
     def act(site):
         node = getattr(site, target)
-        site.look()
+        site.look(applications=False)
         if site.active() == node:
             site.notes.append(f"already on {node}")
             return
@@ -370,6 +370,55 @@ def _preflight_report(here):
             + (", filesystem mounted" if facts["mounted"] else "")
         )
     return "\n".join(said)
+
+
+def judged(sites):
+    """
+    Say of sites that were heard already what ``orch.deploy`` would do there, and what is not well.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run slapos_ha.judged '{}'
+
+    sites
+        ``{site: {node: facts}}`` (dict) with what ``slapos_ha.facts`` returned on both nodes of each.
+
+    Returns ``{site: {"plan": [{"step": str, "what": str, "done": bool, "always": bool}], "wrong": [str]}}``. Nothing is raised.
+    """
+    found = {}
+    for name, here in __utils__["slapos_site.heard"](__opts__, sites).items():
+        try:
+            found[name] = {"plan": _plan(here), "wrong": _wrong(here)}
+        except CommandExecutionError as error:
+            found[name] = {"plan": [], "wrong": [str(error)]}
+    return found
+
+
+def rollout(what="deploy", sites=None, **options):
+    """
+    Do one thing at many sites: what ``salt-run slapos_ha_rollout.run`` does.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run slapos_ha.rollout deploy sites='paris*' canary=paris1
+
+    what
+        What is rolled out (str), see :py:func:`slapos_ha_rollout.run`.
+    sites
+        Names or globs (list or str) of the sites.
+    options
+        The other arguments of :py:func:`slapos_ha_rollout.run` (dict).
+
+    Returns a table of the sites with what came of each; exit code 1 when any failed or was not reached.
+    """
+    answer = __salt__["slapos_ha_rollout.run"](what, sites, **options)
+    if "retcode" in answer["data"]:
+        __context__["retcode"] = 1
+    return answer
 
 
 def _answer(title, text, good):

@@ -1,6 +1,6 @@
 """
-States of objects of an OpenSVC cluster, agents 2.1 and 3: what they are to be, not which command to run. The states of the cluster itself, of
-configurations and of keys are in ``opensvc_config``; both files are the state module ``opensvc``.
+States of objects of an OpenSVC cluster, agents 2.1 and 3: what they are to be, not which command to run. The states of configurations and keys are in
+``opensvc_config``, those of the cluster itself in ``opensvc_cluster``; the three files are the state module ``opensvc``.
 
 :depends: the ``opensvc`` execution module of this formula
 

@@ -8,12 +8,15 @@ The steps of an orchestration as states. They run on the master; see ``orch/depl
         - step: preflight
 """
 
+import salt.runner
+import salt.utils.user
 from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "slapos_ha"
 
 _KNOWN = "slapos_ha.preflight"
 _LOCK = "slapos_ha.lock"
+_CLIENT = "slapos_ha.runners"
 
 
 def __virtual__():
@@ -82,6 +85,36 @@ def step(name, step, site=None, steal=False, runner="slapos_ha.step", options=No
     return ret
 
 
+def rolled_out(name, options=None):
+    """
+    Do one thing at many sites, as ``orch.rollout`` does.
+
+    .. code-block:: yaml
+
+        The sites are rolled out:
+          slapos_ha.rolled_out:
+            - options: {what: deploy, sites: '*', canary: paris}
+
+    name
+        What is so afterwards, for the report (str).
+    options
+        The arguments (dict) of :py:func:`slapos_ha_rollout.run`.
+
+    Returns a state result; its changes are the sites that were begun. In test mode it is None, each site is asked what it would do, and nothing is changed.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    given = {"options": {} if options is None else options, "test": bool(__opts__["test"])}
+    answer = __salt__["saltutil.runner"]("slapos_ha_rollout.step", kwarg=given, full_return=True)
+    done = answer.get("return")
+    if not isinstance(done, dict) or "result" not in done:
+        ret.update(result=False, comment=str(done))
+        return ret
+    ret.update(result=done["result"], comment=done["comment"], changes=done["changes"])
+    if __opts__["test"] and ret["result"]:
+        ret["result"] = None
+    return ret
+
+
 def _preflight(ret, site, steal, runner, options, key):
     _unlock(site)
     done = _run(ret, runner, "preflight", options)
@@ -102,7 +135,7 @@ def _preflight(ret, site, steal, runner, options, key):
 def _run(ret, runner, step, arguments):
     """Have the runner do a step, put what it says into ``ret``, and return it."""
     try:
-        answer = __salt__["saltutil.runner"](runner, arg=[step], kwarg=arguments, full_return=True)
+        answer = _called(runner, {"arg": [step], "kwarg": arguments, "full_return": True})
     except CommandExecutionError:
         raise
     except Exception as error:  # which one depends on transport and release
@@ -122,6 +155,21 @@ def _run(ret, runner, step, arguments):
     if seconds:
         ret["comment"] += f" (the agent's own commands: {seconds} s)"
     return done
+
+
+def _called(runner, arguments):
+    """
+    What a runner's function returns.
+
+    ``saltutil.runner`` has a new client, with new modules and grains, for each call: half a second of processor for a step that has nothing to do. One client
+    serves all steps here, except where that function would be another user, or read a master's configuration that is not the caller's.
+    """
+    if "master_job_cache" not in __opts__ or __opts__.get("user") != salt.utils.user.get_user():
+        return __salt__["saltutil.runner"](runner, **arguments)
+    if _CLIENT not in __context__:
+        __context__[_CLIENT] = salt.runner.RunnerClient(dict(__opts__))
+    user = {"user": __opts__["user"]}
+    return __context__[_CLIENT].cmd(runner, print_event=False, pub_data=user, **arguments)
 
 
 def _lock(site, shape, step, steal=False):

@@ -5,7 +5,10 @@ What stops a step is a CommandExecutionError with the attribute ``remedy``, made
 and a class of ours that one of them raises is not the one that another catches.
 """
 
+import functools
 import re
+import selectors
+import time
 
 import salt.client
 import salt.key
@@ -15,9 +18,11 @@ __func_alias__ = {"open_": "open"}
 
 # How long the master waits before it asks a silent minion whether the job still runs, and then for that answer, in seconds. A job that runs is
 # waited for however long it takes; a node that is busy with it answers late.
-_PATIENCE, _BUSY = 30, 60
-# A preflight finds a silent minion sooner: nothing of ours keeps a node busy yet.
-_FIRST_PATIENCE, _FIRST_BUSY = 15, 30
+_WAITING = 30, 60
+# The first question of a run, and those of plan and status, find a silent minion sooner: nothing of ours keeps a node busy then.
+_FIRST_WAITING = 15, 30
+# Seconds in which whoever waits for answers sleeps, and after which he sees to his timeouts; and for the rest of an event of which the beginning has come.
+_LOOK, _REST = 0.25, 5
 
 _AGAIN = "Correct it and run the orchestration again: what is done stays done."
 
@@ -42,7 +47,7 @@ def open_(opts, site=None, preflight=False, force=()):
     """
     # A copy: what the loader gives as __opts__ is another thing in each loader's functions.
     client, opts = _client(opts), dict(opts)
-    facts, problems = _snapshot(client, opts, site, preflight, force)
+    facts, problems = _snapshot(client, opts, site, preflight, force, _FIRST_WAITING)
     if problems:
         raise stop("\n".join(problems), "Nothing was changed.")
     return _Site(client, opts, next(iter(facts.values()))["shape"], facts)
@@ -53,8 +58,123 @@ def known(opts, shape):
     return _Site(_client(opts), dict(opts), shape)
 
 
+def heard(opts, sites):
+    """The sites that were heard already, {name: site}, of {name: {node: slapos_ha.facts}} of both nodes."""
+    client, opts = _client(opts), dict(opts)
+    return {
+        name: _Site(client, opts, next(iter(facts.values()))["shape"], facts)
+        for name, facts in sites.items()
+    }
+
+
+def everyone(opts, tests=None):
+    """
+    Ask every minion that has the pillar, all in one job, and return what was heard.
+
+    ``tests`` are functions of the module match with their target, asked along: {"match.grain": "os:Debian"}. Returns a dict: ``facts`` {minion:
+    slapos_ha.facts}, ``matches`` {minion: whether all tests are true}, ``broken`` {minion: what it said instead}, ``silent`` [minion], which the master
+    has reason to expect, and ``accepted`` [minion].
+    """
+    client, tests = _client(opts), tests or {}
+    functions = ["slapos_ha.facts", *tests]
+    said_of = {"facts": {}, "matches": {}, "broken": {}, "silent": []}
+    try:
+        for answer in client.cmd_iter(
+            "slapos_ha:*",
+            functions,
+            arg=[[], *([target] for target in tests.values())],
+            tgt_type="pillar",
+            timeout=_FIRST_WAITING[0],
+            gather_job_timeout=_FIRST_WAITING[1],
+            expect_minions=True,
+        ):
+            for minion, said in (answer or {}).items():
+                _sort(said_of, minion, said, tests)
+    except SaltClientError as error:
+        raise _unpublished(error) from None
+    said_of["silent"].sort()
+    said_of["accepted"] = _accepted_minions(dict(opts))
+    return said_of
+
+
+def _sort(said_of, minion, said, tests):
+    answers = said.get("ret") if isinstance(said, dict) else None
+    if answers is None:
+        said_of["silent"].append(minion)
+        return
+    facts = answers.get("slapos_ha.facts") if isinstance(answers, dict) else answers
+    if not isinstance(facts, dict) or "site" not in facts:
+        said_of["broken"][minion] = _line(facts).splitlines()[-1]
+        return
+    said_of["facts"][minion] = facts
+    said_of["matches"][minion] = all(answers.get(test) is True for test in tests)
+
+
+def differing(opts, minions, sls):
+    """
+    Which of the minions an SLS would change something on, as {minion: why}; all are asked in one job, in test mode.
+
+    A minion that does not answer, or whose states cannot be read, differs: it is not known to be as it should.
+    """
+    said = _call(_client(opts), minions, "list", "state.sls", [sls], {"test": True, "queue": True})
+    found = {}
+    for minion in minions:
+        states = said.get(minion)
+        if not isinstance(states, dict):
+            found[minion] = f"{sls} in test mode: {_line(states) if states else 'no answer'}"
+            continue
+        other = [
+            state.get("__id__", tag)
+            for tag, state in states.items()
+            if state.get("result") is not True
+        ]
+        if other:
+            found[minion] = f"{sls} would change: {', '.join(sorted(other)[:3])}"
+    return found
+
+
 def _client(opts):
-    return salt.client.get_local_client(opts["conf_file"])
+    client = salt.client.get_local_client(opts["conf_file"])
+    client.get_returns_no_block = functools.partial(_returns, client)
+    return client
+
+
+def _returns(client, tag, match_type=None):
+    """
+    As LocalClient's function of this name, which it calls in place of its own: the events of a job as they come, and None when there is none just now.
+
+    Salt looks a hundred times a second, a twelfth of a processor for each job that waits. Salt 3007 also does not see an event that came together with another
+    on a bus that is quiet since: both nodes' answers are such, and the second was heard when the timeout was over.
+    """
+    until = time.monotonic() + _LOOK
+    for found in type(client).get_returns_no_block(client, tag, match_type):
+        if found is None and _comes(client.event, until):
+            continue
+        yield found
+        until = time.monotonic() + _LOOK
+
+
+def _comes(bus, until):
+    """Wait for the next event on the bus; whether there is one to look at before ``until``."""
+    subscriber = getattr(bus.subscriber, "obj", None)
+    # As Salt 3007 and 3008 call it; 3006 looks into its buffer by itself.
+    stream = getattr(subscriber, "_stream", None) or getattr(subscriber, "stream", None)
+    left = until - time.monotonic()
+    if stream is None or stream.closed() or left <= 0:
+        return False
+    if not getattr(stream, "_read_buffer_size", 0):
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(stream.socket, selectors.EVENT_READ)
+            return bool(waiting.select(left))
+    if not hasattr(subscriber, "_stream"):
+        return False
+    raw = bus.subscriber.recv(timeout=_REST)
+    if raw is None:
+        return False
+    heard, data = bus.unpack(raw)
+    # From there Salt takes what it has heard while it listened for something else.
+    bus.pending_events.append({"tag": heard, "data": data})
+    return True
 
 
 class _Site:
@@ -81,9 +201,12 @@ class _Site:
             self.look()
         return self._facts
 
-    def look(self):
-        """Ask both nodes now."""
-        self._facts, problems = _snapshot(self.client, self.opts, self.shape["site"])
+    def look(self, applications=True):
+        """Ask both nodes now; their launchers too, unless what they say of ``applications`` is not needed."""
+        minions = [self.minion(node) for node in self.nodes]
+        self._facts, problems = _snapshot(
+            self.client, self.opts, self.shape["site"], minions=minions, applications=applications
+        )
         if problems:
             raise stop("\n".join(problems))
 
@@ -245,7 +368,7 @@ class _Site:
         ]
 
 
-def _call(client, target, target_type, function, args=(), kwargs=None, waiting=(_PATIENCE, _BUSY)):
+def _call(client, target, target_type, function, args=(), kwargs=None, waiting=_WAITING):
     try:
         said = client.cmd(
             target,
@@ -284,12 +407,19 @@ def _is_follow_up(state):
     return "One or more requisite failed" in str(state.get("comment", ""))
 
 
-def _snapshot(client, opts, site, preflight=False, force=()):
-    """Ask every minion that has the pillar, and return the facts of the chosen site's two nodes by node name, with all problems found."""
-    waiting = (_FIRST_PATIENCE, _FIRST_BUSY) if preflight else (_PATIENCE, _BUSY)
-    said = _call(
-        client, "slapos_ha:*", "pillar", "slapos_ha.facts", (), {"preflight": preflight}, waiting
-    )
+def _snapshot(
+    client,
+    opts,
+    site,
+    preflight=False,
+    force=(),
+    waiting=_WAITING,
+    minions=None,
+    applications=True,
+):
+    """Ask the minions of a site and return the facts of its two nodes by node name, with all problems found; ``minions`` are asked where they are known."""
+    asked = {"preflight": preflight, "applications": applications}
+    said = _asked(client, site, minions, asked, waiting)
     broken = {minion: answer for minion, answer in said.items() if not isinstance(answer, dict)}
     if broken:
         raise stop(
@@ -321,6 +451,49 @@ def _snapshot(client, opts, site, preflight=False, force=()):
             f"slapos_ha:site: {site!r} is not among the sites {', '.join(sites)}",
             "Give one of these.",
         )
+    facts, problems = of_site(mine, set(said), _accepted_minions(opts))
+    if preflight and len(facts) == 2:
+        problems += pillars_apart(facts)
+        if "versions" not in force:
+            problems += _versions_apart(facts)
+    return facts, problems
+
+
+def _asked(client, site, minions, asked, waiting):
+    """
+    {minion: slapos_ha.facts} of the site, or of every minion with the pillar where the site is not known.
+
+    Facts cost a node seconds: on a master with many sites only those of the site are asked. The other node may have another site's name in the pillar that
+    it has loaded, so it is asked by its own name too.
+    """
+
+    def ask(target, target_type):
+        return _call(client, target, target_type, "slapos_ha.facts", (), asked, waiting)
+
+    if minions is not None:
+        return ask(minions, "list")
+    said = ask(f"slapos_ha:site:{site}", "pillar") if site else {}
+    missing = set()
+    for answer in said.values():
+        if isinstance(answer, dict) and "node" in answer:
+            missing.update(_minions(answer).values())
+    missing -= set(said)
+    if missing:
+        said.update(ask(sorted(missing), "list"))
+    return said or ask("slapos_ha:*", "pillar")
+
+
+def _minions(facts):
+    """{node: its minion} of the site that a node tells of."""
+    return {name: node["minion"] for name, node in facts["shape"]["cluster"]["nodes"].items()}
+
+
+def of_site(mine, heard, accepted):
+    """
+    The facts of one site's two nodes by node name, and the problems of what its minions said.
+
+    ``mine`` is {minion: slapos_ha.facts} of the site's minions, ``heard`` the minions that answered at all, ``accepted`` those whose keys are.
+    """
     # What both nodes say alike, as they do of a pillar that is not right, is one problem.
     said_by = {}
     for minion, answer in sorted(mine.items()):
@@ -330,12 +503,9 @@ def _snapshot(client, opts, site, preflight=False, force=()):
     facts = {answer["node"]: answer for answer in mine.values() if "node" in answer}
     wanted = {}
     for answer in facts.values():
-        wanted.update(
-            {name: node["minion"] for name, node in answer["shape"]["cluster"]["nodes"].items()}
-        )
-    accepted = _accepted_minions(opts)
+        wanted.update(_minions(answer))
     for name, minion in sorted(wanted.items()):
-        if name in facts or minion in said:
+        if name in facts or minion in heard:
             continue
         if minion not in accepted:
             problems.append(
@@ -348,10 +518,6 @@ def _snapshot(client, opts, site, preflight=False, force=()):
             )
     if not facts and not problems:
         problems.append("no node of the site answered")
-    if preflight and len(facts) == 2:
-        problems += _pillars_apart(facts)
-        if "versions" not in force:
-            problems += _versions_apart(facts)
     return facts, problems
 
 
@@ -359,7 +525,8 @@ def _accepted_minions(opts):
     return sorted(salt.key.get_key(opts).list_keys().get("minions", []))
 
 
-def _pillars_apart(facts):
+def pillars_apart(facts):
+    """Whether the two nodes see one site, as sentences."""
     (one, here), (two, there) = sorted(facts.items())
     if all(here["shape"][key] == there["shape"][key] for key in ("fqdn", "nodes")):
         return []

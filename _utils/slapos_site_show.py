@@ -57,6 +57,56 @@ def sides(site, title, rows):
     return _text(_table(title, ("", *site.nodes), rows))
 
 
+def rollout(rollout, remarks):
+    """What came of each site of a rollout (of ``slapos_rollout_loop``), those first that want somebody's attention; ``remarks`` are lines."""
+    order = ("late", "failed", "skipped", "left", "running", "waiting", "done", "same")
+    sites = sorted(rollout.sites.values(), key=lambda one: (order.index(one["state"]), one["site"]))
+    rows = [
+        (
+            one["site"],
+            "canary" if one["canary"] else one["wave"] or "-",
+            _ROLLOUT[one["state"]],
+            duration(one["since"], one["until"]),
+            one["jid"] or "-",
+            "to do: " + ", ".join(one["to_do"]) if one["to_do"] else brief(one["comment"]),
+        )
+        for one in sites
+    ]
+    title = f"Rollout {rollout.id} of {rollout.what}"
+    return _text(_table(title, ("site", "wave", "", "time", "job", ""), rows), *remarks)
+
+
+def words():
+    """{state: what a person reads of a site in that state of a rollout}"""
+    return dict(_ROLLOUT)
+
+
+_ROLLOUT = {
+    "late": "LATE", "failed": "FAILED", "skipped": "not reached", "left": "not begun", "running": "runs", "waiting": "waits", "done": "done", "same": "nothing to do",
+}  # fmt: skip
+
+
+def duration(since, until):
+    """The time between two moments in seconds as text: "12 s", "3 min 05 s", "2 h 04 min"; "-" where one is not known."""
+    if since is None or until is None:
+        return "-"
+    seconds = max(int(until - since), 0)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02} s"
+    return f"{seconds // 3600} h {seconds // 60 % 60:02} min"
+
+
+def brief(comment, lines=4):
+    """The first lines of a comment."""
+    found = [line for line in str(comment).splitlines() if line.strip()]
+    more = (
+        [f"({len(found) - lines} more lines: the job, or the report)"] if len(found) > lines else []
+    )
+    return "\n".join([*found[:lines], *more])
+
+
 def _node(site, cluster, node):
     facts, drbd = site.facts[node], site.drbd(node)
     return (
@@ -98,10 +148,12 @@ def _text(*renderables):
 def _table(title, columns, rows):
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        # As text: brackets in what an agent said are no markup.
+        table.add_row(*(Text(str(cell)) for cell in row))
     return table

@@ -3,7 +3,7 @@
 #   salt-run state.orch orch.deploy pillar='{"slapos_ha": {"site": "paris"}}'     where this master has several sites
 #   salt-run state.orch orch.deploy test=True                                      what it would do
 #   salt-run state.orch orch.deploy pillar='{"slapos_ha": {"steal": true}}'        in the place of a run that hangs
-#   salt-run state.orch orch.deploy pillar='{"slapos_ha": {"force": ["versions"]}}' in spite of a gate that is red, by its name
+#   salt-run state.orch orch.deploy pillar='{"slapos_ha": {"force": ["versions"]}}'  in spite of a gate that is red, by its name
 # Each step looks at the world first and is skipped when it is done; a run that died anywhere is simply run again.
 # The steps and their conditions are in _runners/slapos_ha.py.
 {%- set site = salt['pillar.get']('slapos_ha:site', none) %}

@@ -296,3 +296,22 @@ def test_a_kernel_without_nftables_is_no_failure_where_there_never_was_a_table(l
     (root / "etc/slapos_ha/firewall.nft").write_text("")
     ret = loaders.states.slapos_firewall.absent("none")
     assert ret.result is False and "Protocol not supported" in ret.comment
+
+
+def test_a_kernel_without_tables_of_family_inet_is_said_in_one_line(loaders, tmp_path, monkeypatch):
+    # What nft 1.0.6 says under Debian's user-mode Linux 6.1.176.
+    said = tmp_path / "said"
+    said.write_text(
+        "/dev/stdin:2:1-22: Error: Could not process rule: Operation not supported\ntable inet slapos_ha\n^^^^^^^^^^^^^^^^^^^^^^\n"
+    )
+    for name, text in (("nft", ""), ("unshare", f"cat {said} >&2; exit 1")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    programs = {name: str(tmp_path / name) for name in ("nft", "unshare")}
+    monkeypatch.setattr("salt.utils.path.which", programs.get)
+    ret = loaders.states.slapos_firewall.ready("x", backend="nftables")
+    assert ret.result is False
+    assert ret.comment == (
+        f"slapos_ha:firewall:backend: 'nftables', but on demo1 kernel {os.uname().release} has no tables of family inet (CONFIG_NF_TABLES_INET); "
+        "mend it; or give another backend"
+    )

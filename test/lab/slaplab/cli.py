@@ -70,11 +70,7 @@ def ready(lab):
     """Wait until both hosts and both minions answer, and give master and minions the formula's modules."""
     for host in HOSTS:
         wait(f"{host} has booted", lambda host=host: hosts.answers(lab, host), 120)
-    wait(
-        "both minions answer",
-        lambda: set(control.salt_json(lab, "salt", "-t", "5", "*", "test.ping")) >= set(HOSTS),
-        120,
-    )
+    wait("both minions answer", lambda: control.answering(lab) >= set(HOSTS), 120)
     control.salt(lab, "salt", "*", "saltutil.sync_all")
     control.salt(lab, "salt-run", "saltutil.sync_all")
 
@@ -117,6 +113,7 @@ def boot(lab, host):
     base = (lab.home / "hosts" / host / "base").read_text()
     hosts.boot(lab, host, base)
     wait(f"{host} has booted", lambda: hosts.answers(lab, host), 120)
+    wait(f"minion {host} answers", lambda: host in control.answering(lab), 120)
 
 
 def status(lab):
@@ -183,6 +180,7 @@ def main(arguments=None):
     for name, text in (
         ("up", "bring the lab up"),
         ("demo", "deploy on a new lab with live progress, show the status, move, crash"),
+        ("guide", "run the survival guide's commands on a new lab, and put their outputs into it"),
     ):
         verb = verbs.add_parser(name, help=text)
         verb.add_argument(
@@ -265,6 +263,10 @@ def _do(lab, given, rest):
         from . import demo
 
         return demo.demo(lab, given.agent, given.keep)
+    if given.verb == "guide":
+        from . import guide
+
+        return guide.guide(lab, given.agent, given.keep)
     if given.verb == "faults":
         from . import faults
 

@@ -80,7 +80,8 @@ def salt_config(lab):
                 "fileserver_list_cache_time": 0,
                 "worker_threads": 3,
                 "timeout": 10,
-                "gather_job_timeout": 10,
+                # A host that is busy with tasks is slow to say that it is.
+                "gather_job_timeout": 30,
             },
             indent=1,
         )
@@ -106,6 +107,7 @@ def pillar(lab, change=None):
             "initial_sync": "skip",
             "shared_secret": known["drbd"],
         },
+        "firewall": {"backend": "ufw"},
         "re6st": {
             "registry": f"http://{CONTROL}:9201",
             "fingerprint": known["fingerprint"],
@@ -158,6 +160,11 @@ def salt_json(lab, program, *args):
         return json.loads(said.stdout[said.stdout.index("{") :])
     except ValueError:
         raise LabError(f"{program} {' '.join(map(str, args))}: {said.stdout[-2000:]}") from None
+
+
+def answering(lab):
+    """The hosts whose minions answer."""
+    return set(salt_json(lab, "salt", "-t", "5", "*", "test.ping"))
 
 
 # --- re6st -------------------------------------------------------------------------------------------------------------

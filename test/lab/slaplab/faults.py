@@ -258,7 +258,7 @@ def settle(lab, seer):
 
 
 def _minions(lab):
-    return set(control.salt_json(lab, "salt", "-t", "5", "*", "test.ping")) >= set(HOSTS)
+    return control.answering(lab) >= set(HOSTS)
 
 
 def _instances(lab):

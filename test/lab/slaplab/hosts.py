@@ -63,6 +63,8 @@ def prepare(lab, host, tree):
     files = {
         "etc/hostname": (f"{host}\n", 0o644),
         "etc/hosts": (f"127.0.0.1 localhost\n::1 localhost\n{CONTROL} control\n{names}", 0o644),
+        # There is no resolver in the lab: a name that is not above is unknown at once, and nothing waits for that of the machine that made the image.
+        "etc/resolv.conf": ("", 0o644),
         "etc/salt/minion_id": (host, 0o644),
         "etc/salt/pki/minion/minion.pem": ((lab.home / "keys" / f"{host}.pem").read_text(), 0o400),
         "etc/salt/pki/minion/minion.pub": ((lab.home / "keys" / f"{host}.pub").read_text(), 0o644),

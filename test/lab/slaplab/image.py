@@ -1,8 +1,10 @@
 """The hosts' disk image, made of Debian and PyPI packages and kept by a hash of what it is made of."""
 
+import contextlib
 import hashlib
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -19,7 +21,7 @@ MACHINE = (
 ).split()
 GUEST = (
     "systemd systemd-sysv dbus udev openssh-server iproute2 iputils-ping ethtool kmod drbd-utils lvm2 e2fsprogs "
-    "python3 python3-venv openvpn babeld openssl lm-sensors rsync curl procps less nftables cron psmisc ca-certificates"
+    "python3 python3-venv openvpn babeld openssl lm-sensors rsync curl procps less ufw iptables cron psmisc ca-certificates"
 ).split()
 SALT = ("salt==3007.15", "jsonschema==4.25.1")
 RE6ST = ("re6stnet==0.642", "pyOpenSSL==24.2.1", "cryptography==43.0.3")
@@ -142,20 +144,12 @@ def image():
         os.utime(done, (time.time(), done.stat().st_mtime))
         return done
     cache().mkdir(parents=True, exist_ok=True)
-    source = wheels()
     with tempfile.TemporaryDirectory(dir=cache(), prefix="making-") as folder:
         folder = pathlib.Path(folder)
         root = folder / "root"
         say("image: Debian 12 packages (about a minute)")
-        run(
-            "mmdebstrap",
-            "--quiet",
-            "--mode=root",
-            "--variant=minbase",
-            f"--include={','.join(GUEST)}",
-            "bookworm",
-            folder / "root.tar",
-        )
+        with _debian(folder / "root.tar"):
+            source = wheels()
         root.mkdir()
         run("tar", "-xf", folder / "root.tar", "-C", root)
         (folder / "root.tar").unlink()
@@ -168,6 +162,25 @@ def image():
         for old in sorted(cache().glob("image-*.ext4"), key=lambda path: path.stat().st_atime)[:-2]:
             old.unlink()
     return done
+
+
+@contextlib.contextmanager
+def _debian(tar):
+    """Have the packages in a tar at the end of the context: what is done in it waits for other servers, and the second processor for work."""
+    packages = f"--include={','.join(GUEST)}"
+    command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", packages, "bookworm", str(tar)]  # fmt: skip
+    with open(tar.with_suffix(".log"), "w+") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        try:
+            yield
+            if process.wait():
+                log.seek(0)
+                said = "".join(log.readlines()[-15:])
+                raise LabError(f"mmdebstrap ended with {process.returncode}: {said}")
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
 
 
 def _fill(root, source):
@@ -200,6 +213,7 @@ def _fill(root, source):
     (root / "etc/machine-id").write_text("")
     (root / "etc/fstab").write_text("/dev/ubda / ext4 defaults,noatime 0 1\n")
     (root / "var/log/journal").mkdir(exist_ok=True)
+    _filter(root)
     # Kept for the tests: what a package would bring and the formula has to mask.
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "quiet": False}
     run(
@@ -224,3 +238,29 @@ def _fill(root, source):
         **quiet,
     )
     run("chroot", root, "systemctl", "set-default", "multi-user.target", **quiet)
+
+
+def _filter(root):
+    """
+    A firewall that filters already, and lets in what no rule is about: that of the pillar's `firewall:backend: ufw`.
+
+    User-mode Linux's kernel has nftables for bridges only, so the iptables below ufw have to be the kernel's old ones.
+    """
+    for name in ("iptables", "ip6tables"):
+        run(
+            "chroot",
+            root,
+            "update-alternatives",
+            "--quiet",
+            "--set",
+            name,
+            f"/usr/sbin/{name}-legacy",
+        )
+    defaults = root / "etc/default/ufw"
+    text = re.sub(
+        r"^(DEFAULT_(INPUT|FORWARD)_POLICY)=.*$", r'\1="ACCEPT"', defaults.read_text(), flags=re.M
+    )
+    defaults.write_text(text)
+    settings = root / "etc/ufw/ufw.conf"
+    text = re.sub(r"^ENABLED=.*$", "ENABLED=yes", settings.read_text(), flags=re.M)
+    settings.write_text(re.sub(r"^LOGLEVEL=.*$", "LOGLEVEL=off", text, flags=re.M))

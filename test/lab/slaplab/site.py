@@ -95,11 +95,13 @@ class Run:
     @property
     def agent_seconds(self):
         """The sum of what the agent's own commands took, which each step reports."""
-        return sum(
-            float(found.group(1))
-            for state in self.states.values()
-            if (found := re.search(r"the agent's own commands: ([0-9.]+) s", state["comment"]))
-        )
+        return sum(map(agent_seconds, self.states.values()))
+
+
+def agent_seconds(state):
+    """What the agent's own commands took in one step, by its comment."""
+    found = re.search(r"the agent's own commands: ([0-9.]+) s", state["comment"])
+    return float(found.group(1)) if found else 0.0
 
 
 def mounted(lab):
@@ -146,6 +148,8 @@ def move(lab, target):
     said = control.salt_json(
         lab, "salt", target, "state.single", "opensvc.placed", f"name={SERVICE}", f"node={target}"
     )
+    if not isinstance(said.get(target), dict) or not said[target]:
+        raise LabError(f"minion {target} did not answer: {said}")
     state = next(iter(said[target].values()))
     if not state["result"]:
         raise LabError(state["comment"])

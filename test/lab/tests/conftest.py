@@ -19,10 +19,12 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def lab():
-    """A fresh lab with both hosts up. LAB_KEEP=1 leaves it up afterwards, for a look."""
+    """
+    A fresh lab with both hosts up. LAB_KEEP=1 leaves it up afterwards, for a look; LAB_REUSE=1 takes the one that is up, as it is: for tests by hand.
+    """
     assert os.geteuid() == 0, "the lab needs root: it makes a network namespace"
     lab = Lab()
-    cli.up(lab, fresh=True)
+    cli.up(lab, fresh=not os.environ.get("LAB_REUSE"))
     yield lab
     if not os.environ.get("LAB_KEEP"):
         cli.clean(lab)

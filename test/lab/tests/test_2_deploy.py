@@ -4,11 +4,12 @@ import json
 import os
 import pathlib
 import re
+import sys
 import time
 
 import pytest
-from slaplab import agent, cli, control, faults, hosts, site
-from slaplab.base import HOSTS, wait
+from slaplab import agent, cli, control, counter, faults, hosts, site
+from slaplab.base import HOSTS, run, wait
 
 # OpenSVC's page "SlapOS Comp1 HA", print status: every resource of the service.
 SEED = {
@@ -53,7 +54,7 @@ def refused(lab, key, title, message, proof):
         control.pillar(lab)
     assert answer.retcode != 0
     assert set(answer.failed) >= {title}
-    assert re.search(message, answer.failed[title]), answer.failed[title]
+    assert re.search(message, answer.failed[title]), answer.failed
     assert "run the orchestration again" in answer.failed[title]
     assert hosts.ssh(lab, "demo1", f"test -e {proof}", check=False).returncode == 1
     assert site.mounted(lab) == ["demo1"] and all(site.in_sync(lab, host) for host in HOSTS)
@@ -236,27 +237,15 @@ def test_a_second_run_makes_no_move_and_no_change(lab, first):
     assert hosts.ssh(lab, "demo1", "pgrep -f supervisord").stdout == before
 
 
-# Programs before the real ones in PATH that note who starts them; what the agent starts by itself is not the highstate's.
-COUNT = r"""
-for program in om drbdadm drbdsetup drbdmeta; do
-  printf '#!/bin/sh\ntr "\\0" " " </proc/$PPID/cmdline | grep -q salt && echo %s >>/run/counted\nexec %s "$@"\n' $program "$(command -v $program)" >/usr/local/sbin/.$program
-done
-for program in om drbdadm drbdsetup drbdmeta; do mv /usr/local/sbin/.$program /usr/local/sbin/$program; chmod 755 /usr/local/sbin/$program; done
-: >/run/counted"""
-
-
 @pytest.mark.parametrize("host", HOSTS)
 def test_a_highstate_changes_nothing_and_asks_little(lab, first, host):
-    hosts.ssh(lab, host, COUNT)
-    try:
+    with counter.counting(lab, host) as started:
         said = control.salt_json(lab, "salt", host, "state.apply", "slapos_ha")[host]
-        counted = hosts.ssh(lab, host, "cat /run/counted").stdout.split()
+        counted = started()
         # The counting itself: these two start one process at least.
         control.salt(lab, "salt", host, "opensvc.cluster_status")
         control.salt(lab, "salt", host, "drbd.status")
-        proof = hosts.ssh(lab, host, "cat /run/counted").stdout.split()[len(counted) :]
-    finally:
-        hosts.ssh(lab, host, "rm -f /usr/local/sbin/om /usr/local/sbin/drbd*")
+        proof = started()[len(counted) :]
     assert isinstance(said, dict), said
     assert {
         title: state["comment"]
@@ -266,6 +255,33 @@ def test_a_highstate_changes_nothing_and_asks_little(lab, first, host):
     assert "om" in proof and "drbdsetup" in proof, proof
     assert counted.count("om") <= 3, counted
     assert len([program for program in counted if program != "om"]) <= 3, counted
+
+
+CONNECT = """
+import socket, sys
+for target in sys.argv[1:]:
+    try:
+        socket.create_connection(target.rsplit(":", 1), 3).close()
+        print("reached")
+    except TimeoutError:
+        print("dropped")
+    except ConnectionRefusedError:
+        print("refused")
+"""
+
+
+def heard(lab, host):
+    """What of a host answers to the control node, to the ports of replication, heartbeat, agent's listener and ssh."""
+    number = HOSTS[host]
+    ports = ["10.98.1.%d:7289", "10.98.0.%d:10000", "10.98.0.%d:1214", "10.98.0.%d:22"]
+    said = run(*lab.inside(sys.executable, "-c", CONNECT, *(port % number for port in ports)))
+    return said.stdout.split()
+
+
+def test_a_third_address_reaches_neither_replication_nor_agent(lab, first):
+    for host in HOSTS:
+        # Both nodes reach each other's: they are connected, and beat.
+        assert heard(lab, host) == ["dropped", "dropped", "dropped", "reached"]
 
 
 @pytest.fixture(scope="module")
@@ -310,3 +326,5 @@ def test_the_crashed_host_comes_back_in_sync(lab, page):
     wait("both disks are UpToDate", lambda: all(site.in_sync(lab, host) for host in HOSTS), 300, 2)
     wait("the site is whole", lambda: site.status(lab).returncode == 0, 300, 3)
     assert site.mounted(lab) == ["demo1"]
+    # The rules are there from the boot on, which no highstate had a part in.
+    assert heard(lab, "demo2") == ["dropped", "dropped", "dropped", "reached"]

@@ -29,7 +29,7 @@ def minions_begin_anew(lab):
         hosts.ssh(lab, host, "systemctl restart salt-minion")
     wait(
         "both minions answer again",
-        lambda: set(control.salt_json(lab, "salt", "-t", "5", "*", "test.ping")) >= set(HOSTS),
+        lambda: control.answering(lab) >= set(HOSTS),
         120,
     )
 

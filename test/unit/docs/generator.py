@@ -1,9 +1,11 @@
-"""docs/generate.py as a module; docs is no package."""
+"""docs/generate.py and what it imports as modules; docs is no package."""
 
-import importlib.util
+import importlib
+import sys
 
 from support import ROOT
 
-_spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
-GENERATE = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(GENERATE)
+sys.path.insert(0, str(ROOT / "docs"))
+GENERATE = importlib.import_module("generate")
+PICTURES = importlib.import_module("pictures")
+TREE_PAGES = importlib.import_module("tree_pages")

@@ -175,7 +175,7 @@ class Site:
 
     def __init__(self, world):
         self.site, self.moves, self.fails = world.site(), [], False
-        self.site.look = lambda: None
+        self.site.look = lambda applications: None
         self.site.single = self.single
 
     def single(self, on, function, name, **kwargs):

@@ -5,6 +5,7 @@ import logging
 
 import pytest
 import salt.utils.event
+import salt.utils.user
 from salt.exceptions import CommandExecutionError
 from support import load_module
 
@@ -78,8 +79,34 @@ def test_a_runner_that_salt_cannot_announce_is_a_failed_state():
     def runner(*_, **__):
         raise OSError("Stream is closed")
 
-    state = load_module("_states/slapos_ha.py", __salt__={"saltutil.runner": runner})
+    state = load_module(
+        "_states/slapos_ha.py",
+        __salt__={"saltutil.runner": runner},
+        __opts__={"user": "another"},
+    )
     ret = {}
     assert state._run(ret, "slapos_ha.step", "sync", {}) == {}
     assert ret["result"] is False and "the step sync was begun" in ret["comment"]
     assert "Start salt-master and run the orchestration again" in ret["comment"]
+
+
+def test_one_client_serves_the_steps_of_a_run(monkeypatch):
+    made = []
+
+    class Client:
+        def __init__(self, opts):
+            made.append(opts)
+
+        def cmd(self, runner, arg, kwarg, pub_data, print_event, full_return):
+            assert full_return and not print_event and pub_data == {"user": "me"}
+            return {"return": {"result": True, "comment": f"{runner} {arg} {kwarg}", "changes": {}}}
+
+    opts = {"user": "me", "master_job_cache": "local_cache"}
+    monkeypatch.setattr(salt.utils.user, "get_user", lambda: "me")
+    state = load_module("_states/slapos_ha.py", __opts__=opts)
+    monkeypatch.setattr(state.salt.runner, "RunnerClient", Client)
+    for step in ("sync", "tasks"):
+        ret = {}
+        state._run(ret, "slapos_ha.step", step, {"site": "paris"})
+        assert ret["comment"] == f"slapos_ha.step ['{step}'] {{'site': 'paris'}}"
+    assert made == [opts]

@@ -66,6 +66,29 @@ def test_a_pillar_that_hides_itself_is_told_of_as_it_is(example, defaults, schem
     ]
 
 
+def test_the_calls_of_a_job_ask_the_master_once_for_a_file_of_the_formula(
+    example, root, monkeypatch
+):
+    asked, now = [], [1000.0]
+
+    def cache_file(uri, saltenv):
+        asked.append(uri)
+        return str(root / uri.removeprefix("salt://"))
+
+    monkeypatch.setattr(module, "__salt__", {"cp.cache_file": cache_file})
+    monkeypatch.setattr(module, "__context__", {})
+    monkeypatch.setattr(module, "__pillar__", example, raising=False)
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    assert module.validate() == module.validate() == []
+    assert asked == [module.DEFAULTS, module.SCHEMA]
+    # What one call does with its copy is not the other's.
+    module._load(module.DEFAULTS).clear()
+    assert module.validate() == []
+    now[0] += module._SHARED_FOR + 1
+    assert module.validate() == []
+    assert asked == 2 * [module.DEFAULTS, module.SCHEMA]
+
+
 def test_every_default_has_its_place_in_the_schema(defaults, schema):
     def walk(default, part, path):
         for key, value in default.items():

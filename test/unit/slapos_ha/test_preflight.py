@@ -7,14 +7,15 @@ import pytest
 from salt.utils.dictupdate import merge
 from support import load_module
 
-module = load_module("_modules/slapos_ha.py")
+pillar = load_module("_modules/slapos_ha.py")
+module = load_module("_modules/slapos_ha_facts.py")
 
 
 @pytest.fixture
 def here(defaults, example, tmp_path):
     merged = merge(copy.deepcopy(defaults), copy.deepcopy(example["slapos_ha"]), merge_lists=False)
     merged["storage"].update(path=str(tmp_path), size="128m")
-    return module.derive(merged, "demo1")
+    return pillar.derive(merged, "demo1")
 
 
 @pytest.fixture
@@ -40,6 +41,7 @@ def node(monkeypatch):
     )
     monkeypatch.setattr(module, "_listening", lambda address, port: False)
     tools = {
+        "slapos_ha.bytes_of": pillar.bytes_of,
         "opensvc.config_show": lambda path: None,
         "drbd.config": lambda: {},
         "slapos_node.registry_check": lambda url, fingerprint: {"reachable": True},
@@ -148,7 +150,7 @@ def test_a_port_that_listens_is_found():
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
-        fresh = load_module("_modules/slapos_ha.py", "fresh_slapos_ha")
+        fresh = load_module("_modules/slapos_ha_facts.py", "fresh_slapos_ha_facts")
         assert fresh._listening("127.0.0.1", server.getsockname()[1]) is True
     assert fresh._listening("127.0.0.1", 1) is False
 
@@ -190,10 +192,10 @@ def asked(node, monkeypatch):
     monkeypatch.setattr(module, "__pillar__", {"slapos_ha": {"site": "old"}}, raising=False)
     monkeypatch.setattr(module, "__grains__", {"id": "demo1"}, raising=False)
     world = {"master": {"slapos_ha": {"site": "new"}}, "refreshed": 0}
-    node["pillar.items"] = lambda: world["master"]
+    monkeypatch.setattr(module, "_compiled_pillar", lambda: world["master"])
     node["saltutil.refresh_pillar"] = lambda: world.update(refreshed=world["refreshed"] + 1)
-    monkeypatch.setattr(
-        module, "site", lambda: (_ for _ in ()).throw(module.CommandExecutionError("not right"))
+    node["slapos_ha.site"] = lambda: (_ for _ in ()).throw(
+        module.CommandExecutionError("not right")
     )
     return world
 
@@ -203,8 +205,36 @@ def test_a_preflight_judges_the_pillar_as_it_is_now(asked):
     assert asked["refreshed"] == 1
 
 
+def test_a_pillar_that_is_as_it_was_is_not_compiled_once_more(asked):
+    asked["master"] = {"slapos_ha": {"site": "old"}, "other": "new"}
+    assert module.facts(preflight=True)["site"] == "old" and asked["refreshed"] == 0
+
+
 def test_without_a_preflight_nobody_is_asked_for_the_pillar(asked):
     assert module.facts()["site"] == "old" and asked["refreshed"] == 0
+
+
+@pytest.mark.parametrize("applications", [True, False])
+def test_the_launchers_are_asked_only_for_who_wants_to_know(here, node, monkeypatch, applications):
+    heard = []
+    monkeypatch.setattr(module, "__pillar__", {"slapos_ha": {"site": "paris"}}, raising=False)
+    node["slapos_ha.site"] = lambda: here
+    monkeypatch.setattr(module, "_asked", lambda function, *_: heard.append(function) or {})
+    answer = module.facts(applications=applications)
+    launchers = {"slapos_node.re6st_facts", "slapos_node.slapos_facts"}
+    assert launchers & set(heard) == (launchers if applications else set())
+    assert ("re6st" in answer, "slapos" in answer) == (applications, applications)
+
+
+def test_a_preflight_asks_the_launchers_in_any_case(here, node, monkeypatch):
+    monkeypatch.setattr(module, "__pillar__", {"slapos_ha": {"site": "paris"}}, raising=False)
+    monkeypatch.setattr(module, "_renewed_pillar", lambda: [])
+    node["slapos_ha.site"] = lambda: here
+    monkeypatch.setattr(module, "_asked", lambda function, *_: {"asked": function})
+    judged = {}
+    monkeypatch.setattr(module, "_problems_of_node", lambda _, known: judged.update(known) or [])
+    assert module.facts(preflight=True, applications=False)["problems"] == []
+    assert judged["re6st"] == {"asked": "slapos_node.re6st_facts"}
 
 
 def test_a_pillar_that_cannot_be_compiled_is_said_without_its_text(asked):

@@ -66,7 +66,7 @@ def test_a_service_that_was_moved_before_its_first_registration_comes_back(world
     asked = []
     world.cluster().service().drbd("UpToDate").on("demo2")
     site = world.site()
-    monkeypatch.setattr(site, "look", lambda: None)
+    monkeypatch.setattr(site, "look", lambda applications: None)
     monkeypatch.setattr(site, "single", lambda on, what, *_, **__: asked.append((on, what)))
     runner._provision(site)
     assert asked == [("demo1", "opensvc.placed")]

@@ -1,0 +1,20 @@
+"""A node's facts through Salt's own loader: the module's files are loaded one by one, and share the pillar that the loader gives them."""
+
+import copy
+
+import yaml
+from support import ROOT
+
+EXAMPLE = yaml.safe_load((ROOT / "pillar.example").read_text())
+
+
+def test_a_preflight_validates_the_pillar_that_it_has_just_taken(make_loaders):
+    wrong = copy.deepcopy(EXAMPLE)
+    wrong["slapos_ha"]["re6st"]["registry"] = "ftp://x"
+    modules = make_loaders(pillar=wrong).modules
+    modules.pack["__pillar__"]["slapos_ha"] = copy.deepcopy(EXAMPLE["slapos_ha"])
+    remembered = modules.slapos_ha.facts(applications=False)
+    assert (remembered["node"], remembered["problems"]) == ("demo1", [])
+    # One problem: the other values are as the pillar has them, also on Salt 3008, whose pillar.items masks them.
+    [problem] = modules.slapos_ha.facts(preflight=True)["problems"]
+    assert problem.startswith("slapos_ha:re6st:registry: 'ftp://x' is not right")
