@@ -4,8 +4,8 @@ CACHE := $(or $(SLAPOS_HA_CACHE),$(HOME)/.cache/slapos-ha)
 export SLAPOS_HA_CACHE := $(CACHE)
 VENV := $(CACHE)/venv
 PYTEST := $(VENV)/bin/python -m pytest
-# The releases of Salt besides that of test/requirements.txt. The newest patch releases pin a certifi that not every mirror has.
-OTHER_SALTS := 3006.28 3008.3
+# The releases of Salt besides that of test/requirements.txt, which test/releases runs the functional tests under. The newest patch releases pin a certifi that not every mirror has.
+export OTHER_SALTS := 3006.28 3008.3
 # For the tests with real packets, and that of a rollout's page, which is skipped elsewhere: Ubuntu has chromium as a snap only.
 TESTED_WITH := nftables $(shell grep -qx 'ID=debian' /etc/os-release && echo chromium)
 
@@ -25,7 +25,7 @@ demo: venv ## the lab: two hosts, the whole deployment with live progress, the f
 	@$(VENV)/bin/python test/lab/lab demo
 
 test: setup lint other-salts ## every test: lint, unit, functional under three releases of Salt, the lab with its two hosts
-	@$(PYTEST) test/unit test/functional test/lab/tests
+	@$(PYTEST) test/unit test/functional test/releases test/lab/tests
 
 lint: setup ## ruff and yamllint (docstrings are held to their rules by the unit tests)
 	@$(VENV)/bin/ruff check --quiet .
@@ -39,10 +39,10 @@ unit-docs: setup ## the unit tests of docstrings and documentation only
 	@$(PYTEST) test/unit/docs
 
 functional: setup other-salts ## the real Salt loader, every state in both modes, under three releases of Salt
-	@$(PYTEST) test/functional
+	@$(PYTEST) test/functional test/releases
 
 other-salts: setup
-	@test/salts $(OTHER_SALTS)
+	@for release in $(OTHER_SALTS); do test/setup "$(CACHE)/salt-$$release" "$$release" || exit 1; done
 
 lab: setup ## the tests with the two hosts only
 	@$(PYTEST) test/lab/tests

@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import datetime
 import json
-import os
 import pathlib
 import platform
 import shutil

@@ -48,41 +48,127 @@ def stranger(pillar):
     pillar["drbd"]["addresses"] = {"demo1": "10.98.1.11", "demo9": "10.98.1.19"}
 
 
-# how the pillar is spoilt, what the error says
-PILLARS = [
-    ("unknown key", change("drbd:prot", 7289), r"slapos_ha:drbd:prot: unknown key; known here: .*port"),
-    ("wrong type", change("drbd:port", "abc"), r"slapos_ha:drbd:port: 'abc' is not right; give a free TCP port"),
-    ("one node", change("cluster:nodes", nodes("demo1")), r"slapos_ha:cluster:nodes: \{demo1\} is not right; give exactly two nodes"),
-    ("three nodes", change("cluster:nodes", nodes("demo1", "demo2", "demo3")), r"give exactly two nodes"),
-    ("a node that is no minion", stranger, r"cluster:nodes:demo9: 'demo9' is no minion of this master \(accepted: demo1, demo2\)"),
-    ("two nodes, one address", change("cluster:nodes", {name: {"address": "10.98.0.11"} for name in HOSTS}), r"'10.98.0.11' is given for both nodes; give each node its own"),
-    ("address of nobody", change("cluster:nodes:demo2:address", "10.98.0.99"), r"cluster:nodes:demo2:address: '10.98.0.99' is on no interface of demo2"),
-    ("name too long", change("service:name", "c" * 40), r"slapos_ha:service:name: .* give a name of 1 to 31"),
-    ("size larger than the disk", change("storage:size", "900g"), r"storage:size: '900g' is more than the \d+ MiB free below /opt on demo[12]"),
-    ("wrong fingerprint", change("re6st:fingerprint", "sha256:" + "0" * 64), r"re6st:(registry|fingerprint): .*[Ff]ingerprint"),
-    ("registry down", change("re6st:registry", "http://10.98.0.1:9299"), r"re6st:registry: .*10\.98\.0\.1:9299"),
-    ("master down", change("slapos:master_url", "http://10.98.0.1:5099/"), r"slapos:master_url: .*10\.98\.0\.1:5099"),
-]  # fmt: skip
+def on_demo2(make, undo):
+    """Something that is in the way on demo2, and how it goes away."""
+    return make, undo
 
 
-def refused(lab, message, before):
-    answer = site.deploy(lab)
+def other_agent(asked, said, otherwise):
+    """An om before the real one, which gives itself out for another version."""
+    script = f'#!/bin/sh\n[ "$*" = "{asked}" ] && exec echo "{said}"\n{otherwise}\n'
+    return on_demo2(
+        f"cat >/usr/local/sbin/om <<'END'\n{script}END\nchmod 755 /usr/local/sbin/om",
+        "rm /usr/local/sbin/om",
+    )
+
+
+OTHER_RESOURCE = (
+    "resource other {\\n on demo1 { device /dev/drbd0; disk /dev/null; address 10.98.1.11:7999; meta-disk internal; }\\n"
+    " on demo2 { device /dev/drbd0; disk /dev/null; address 10.98.1.12:7999; meta-disk internal; }\\n}\\n"
+)
+
+# One run says all that is wrong. Each list is of what can be wrong at the same time: what it is, how the pillar is spoilt or what is in the way on demo2, and
+# what the error says.
+RUNS = {
+    "form": [
+        ("unknown key", change("drbd:prot", 7289), r"slapos_ha:drbd:prot: unknown key; known here: .*port"),
+        ("wrong type", change("drbd:port", "abc"), r"slapos_ha:drbd:port: 'abc' is not right; give a free TCP port"),
+        ("one node", change("cluster:nodes", nodes("demo1")), r"slapos_ha:cluster:nodes: \{demo1\} is not right; give exactly two nodes"),
+        ("name too long", change("service:name", "c" * 40), r"slapos_ha:service:name: .* give a name of 1 to 31"),
+    ],
+    "three": [("three nodes", change("cluster:nodes", nodes("demo1", "demo2", "demo3")), r"give exactly two nodes")],
+    "stranger": [("a node that is no minion", stranger, r"cluster:nodes:demo9: 'demo9' is no minion of this master \(accepted: demo1, demo2\)")],
+    "address": [("two nodes, one address", change("cluster:nodes", {name: {"address": "10.98.0.11"} for name in HOSTS}), r"'10.98.0.11' is given for both nodes; give each node its own")],
+    "world": [
+        ("address of nobody", change("cluster:nodes:demo2:address", "10.98.0.99"), r"cluster:nodes:demo2:address: '10.98.0.99' is on no interface of demo2"),
+        ("size larger than the disk", change("storage:size", "900g"), r"storage:size: '900g' is more than the \d+ MiB free below /opt on demo[12]"),
+        ("wrong fingerprint", change("re6st:fingerprint", "sha256:" + "0" * 64), r"re6st:(registry|fingerprint): .*[Ff]ingerprint"),
+        ("master down", change("slapos:master_url", "http://10.98.0.1:5099/"), r"slapos:master_url: .*10\.98\.0\.1:5099"),
+    ],
+    "obstacles": [
+        ("a loop file that holds data", on_demo2("echo data >/opt/comp1.slapos.svc.lab.img", "rm /opt/comp1.slapos.svc.lab.img"), r"storage:path: /opt/comp1.slapos.svc.lab.img is there on demo2 .* may hold data"),
+        (
+            "a port taken",
+            on_demo2(
+                "systemd-run --unit taken python3 -m http.server --bind 10.98.1.12 7289; until ss -ltn | grep -q :7289; do :; done",
+                "systemctl stop taken",
+            ),
+            r"drbd:port: something on demo2 listens on 10.98.1.12:7289",
+        ),
+        ("a minor taken", on_demo2(f"printf '{OTHER_RESOURCE}' >/etc/drbd.d/other.res", "rm /etc/drbd.d/other.res"), r"drbd:minor: 0 is used by resource other"),
+        ("IPv6 off", on_demo2("sysctl -qw net.ipv6.conf.all.disable_ipv6=1", "sysctl -qw net.ipv6.conf.all.disable_ipv6=0"), r"re6st: IPv6 is off on demo2"),
+        (
+            "a foreign cluster",
+            on_demo2(
+                "cp -a /etc/opensvc/cluster.conf /root/cluster.conf; om cluster set --kw cluster.name=other --kw 'cluster.nodes=demo2 stranger'",
+                "cp -a /root/cluster.conf /etc/opensvc/cluster.conf; rm /root/cluster.conf; systemctl restart opensvc-agent;"
+                " until om daemon status --format json | grep -q monitor; do :; done",
+            ),
+            r"cluster:nodes: this node is already in cluster 'other' with stranger; correct the nodes, or take this node out",
+        ),
+    ],
+    "versions": [
+        ("no drbd module", on_demo2("modprobe -r drbd; mv /lib/modules /lib/modules.away", "mv /lib/modules.away /lib/modules"), r"drbd: kernel 6\.1\S* has no drbd module"),
+        ("another agent version", other_agent("node --version", "om node version 2.1-1801", 'exec /usr/bin/om "$@"'), r"the OpenSVC agent is \S+ on demo1 and 2\.1-1801 on demo2; install one version on both"),
+        (
+            "a foreign service of that name",
+            on_demo2("om slapos/svc/comp1 create && om slapos/svc/comp1 set --kw env.owner=somebody", "om slapos/svc/comp1 delete"),
+            r"service:name: the cluster has a service slapos/svc/comp1 that is not this site's",
+        ),
+    ],
+    "agent 3": [
+        ("agent 3 with DRBD 8.4", other_agent("--version", "om version v3.0.0", "exit 2"), r"cluster:agent:version: agent v?3\.0\.0 needs DRBD 9 and this kernel has 8\.4"),
+        ("registry down", change("re6st:registry", "http://10.98.0.1:9299"), r"re6st:registry: .*10\.98\.0\.1:9299"),
+        ("a device that holds data", change("storage", {"backend": "device", "device": "/dev/ubda", "size": "600m"}), r"storage:device: '/dev/ubda' on demo[12] is not empty \(.*TYPE=ext4"),
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def refused(lab, before, request):
+    """The run of one list, and both hosts right before and after it."""
+    rows = RUNS[request.param]
+    obstacles = [row[1] for row in rows if isinstance(row[1], tuple)]
+    spoils = [row[1] for row in rows if callable(row[1])]
+    for make, _ in obstacles:
+        hosts.ssh(lab, "demo2", make)
+    try:
+        control.pillar(lab, lambda pillar: [spoil(pillar) for spoil in spoils] and None)
+        obstructed = look(lab)
+        answer = site.deploy(lab)
+        return answer, obstructed, look(lab)
+    finally:
+        control.pillar(lab)
+        for _, undo in reversed(obstacles):
+            hosts.ssh(lab, "demo2", undo)
+
+
+def says(answer, message):
     assert answer.retcode != 0, answer.text
-    comment = "\n".join(answer.failed.values())
-    assert re.search(message, comment), comment
-    assert "Nothing was changed." in comment
-    assert look(lab) == before
+    (said,) = answer.failed.values()
+    assert re.search(message, said), said
+    assert "Nothing was changed." in said
 
 
 @pytest.mark.parametrize(
-    "spoil, message", [case[1:] for case in PILLARS], ids=[case[0] for case in PILLARS]
+    "refused, message",
+    [(name, row[2]) for name, rows in RUNS.items() for row in rows],
+    ids=[row[0] for rows in RUNS.values() for row in rows],
+    indirect=["refused"],
 )
-def test_a_bad_pillar(lab, before, spoil, message):
-    control.pillar(lab, spoil)
-    try:
-        refused(lab, message, before)
-    finally:
-        control.pillar(lab)
+def test_bad_input_is_refused_before_anything_is_changed(refused, message):
+    answer, obstructed, after = refused
+    says(answer, message)
+    assert after == obstructed
+
+
+def test_what_was_in_the_way_is_gone(lab, before):
+    assert look(lab) == before
+
+
+def stopped(lab, message, before):
+    says(site.deploy(lab), message)
+    assert look(lab) == before
 
 
 def test_no_pillar(lab, before):
@@ -91,9 +177,9 @@ def test_no_pillar(lab, before):
     top.write_text("#!json\n{}")
     try:
         # As long as the minions have not noticed, each says it itself.
-        refused(lab, r"demo1 has no pillar slapos_ha\. Target the site's pillar at both", before)
+        stopped(lab, r"demo1 has no pillar slapos_ha\. Target the site's pillar at both", before)
         control.salt(lab, "salt", "*", "saltutil.refresh_pillar", "wait=True")
-        refused(lab, r"no minion with pillar slapos_ha answered", before)
+        stopped(lab, r"no minion with pillar slapos_ha answered", before)
     finally:
         top.write_text(kept)
         control.salt(lab, "salt", "*", "saltutil.refresh_pillar", "wait=True")
@@ -102,71 +188,10 @@ def test_no_pillar(lab, before):
 def test_a_minion_that_does_not_answer(lab, before):
     hosts.ssh(lab, "demo2", "systemctl stop salt-minion")
     try:
-        answer = site.deploy(lab)
-        assert answer.retcode != 0
-        assert re.search(r"minion 'demo2' does not answer", "\n".join(answer.failed.values())), (
-            answer.text
-        )
+        stopped(lab, r"minion 'demo2' does not answer", before)
     finally:
         hosts.ssh(lab, "demo2", "systemctl start salt-minion")
         cli.ready(lab)
-    assert look(lab) == before
-
-
-def other_agent(asked, said, otherwise):
-    """A command that puts an om before the real one which gives itself out for another version."""
-    script = f'#!/bin/sh\n[ "$*" = "{asked}" ] && exec echo "{said}"\n{otherwise}\n'
-    return f"cat >/usr/local/sbin/om <<'END'\n{script}END\nchmod 755 /usr/local/sbin/om"
-
-
-# what is in the way on demo2, how it goes away, what the error says
-OBSTACLES = [
-    ("a loop file that holds data", "echo data >/opt/comp1.slapos.svc.lab.img", "rm /opt/comp1.slapos.svc.lab.img", r"storage:path: /opt/comp1.slapos.svc.lab.img is there on demo2 .* may hold data"),
-    ("a port taken", "systemd-run --unit taken python3 -m http.server --bind 10.98.1.12 7289; until ss -ltn | grep -q :7289; do :; done", "systemctl stop taken", r"drbd:port: something on demo2 listens on 10.98.1.12:7289"),
-    (
-        "a minor taken",
-        "printf 'resource other {\\n on demo1 { device /dev/drbd0; disk /dev/null; address 10.98.1.11:7999; meta-disk internal; }\\n"
-        " on demo2 { device /dev/drbd0; disk /dev/null; address 10.98.1.12:7999; meta-disk internal; }\\n}\\n' >/etc/drbd.d/other.res",
-        "rm /etc/drbd.d/other.res",
-        r"drbd:minor: 0 is used by resource other",
-    ),
-    ("no drbd module", "modprobe -r drbd; mv /lib/modules /lib/modules.away", "mv /lib/modules.away /lib/modules", r"drbd: kernel 6\.1\S* has no drbd module"),
-    ("IPv6 off", "sysctl -qw net.ipv6.conf.all.disable_ipv6=1", "sysctl -qw net.ipv6.conf.all.disable_ipv6=0", r"re6st: IPv6 is off on demo2"),
-    ("another agent version", other_agent("node --version", "om node version 2.1-1801", 'exec /usr/bin/om "$@"'), "rm /usr/local/sbin/om", r"the OpenSVC agent is \S+ on demo1 and 2\.1-1801 on demo2; install one version on both"),
-    ("agent 3 with DRBD 8.4", other_agent("--version", "om version v3.0.0", "exit 2"), "rm /usr/local/sbin/om", r"cluster:agent:version: agent v?3\.0\.0 needs DRBD 9 and this kernel has 8\.4"),
-    (
-        "a foreign cluster",
-        "cp -a /etc/opensvc/cluster.conf /root/cluster.conf; om cluster set --kw cluster.name=other --kw 'cluster.nodes=demo2 stranger'",
-        "cp -a /root/cluster.conf /etc/opensvc/cluster.conf; rm /root/cluster.conf; systemctl restart opensvc-agent; until om daemon status --format json | grep -q monitor; do :; done",
-        r"cluster:nodes: this node is already in cluster 'other' with stranger; correct the nodes, or take this node out",
-    ),
-    (
-        "a foreign service of that name",
-        "om slapos/svc/comp1 create && om slapos/svc/comp1 set --kw env.owner=somebody",
-        "om slapos/svc/comp1 delete",
-        r"service:name: the cluster has a service slapos/svc/comp1 that is not this site's",
-    ),
-    ("a device that holds data", None, None, r"storage:device: '/dev/ubda' on demo[12] is not empty \(.*TYPE=ext4"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "make, undo, message", [case[1:] for case in OBSTACLES], ids=[case[0] for case in OBSTACLES]
-)
-def test_an_obstacle_on_a_node(lab, make, undo, message):
-    if make:
-        hosts.ssh(lab, "demo2", make)
-    else:
-        control.pillar(
-            lab, change("storage", {"backend": "device", "device": "/dev/ubda", "size": "600m"})
-        )
-    try:
-        refused(lab, message, look(lab))
-    finally:
-        if undo:
-            hosts.ssh(lab, "demo2", undo)
-        else:
-            control.pillar(lab)
 
 
 def test_test_mode_prints_the_plan_and_changes_nothing(lab):
