@@ -10,7 +10,6 @@ import os
 import re
 import tempfile
 
-import salt.utils.data
 import salt.utils.files
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
@@ -420,11 +419,8 @@ def _key_write(action, path, key, source, contents_pillar):
         raise SaltInvocationError("give source or contents_pillar, one of them")
     content = None
     if contents_pillar:
-        # Not pillar.get: on Salt 3008 it answers a module with asterisks.
-        content = salt.utils.data.traverse_dict_and_list(__pillar__, contents_pillar)
+        content = __utils__["opensvc_agent.pillar_text"](__pillar__, contents_pillar)
         source = "/dev/stdin"
-        if not isinstance(content, str) or not content:
-            raise CommandExecutionError(f"OpenSVC: pillar {contents_pillar} holds no text")
     elif not os.path.isabs(str(source)) or not os.path.isfile(source):
         raise CommandExecutionError(
             f"OpenSVC: key {key} of {path} is to come from {source}, which is no file on {_agent().here}"

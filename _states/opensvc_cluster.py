@@ -6,7 +6,6 @@ The cluster's configuration is compared with the agent's own file; whether the d
 
 import hashlib
 
-import salt.utils.data
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 # A third file of the state module opensvc: the loader adds its functions to those of opensvc.py.
@@ -373,7 +372,7 @@ def _differing_section(name, wanted, secret_pillar):
     changes = _differing("cluster", wanted)
     if secret_pillar:
         old = __salt__["opensvc.config_hash"]("cluster", f"{name}.secret")
-        secret = _pillar_text(secret_pillar).strip()
+        secret = __utils__["opensvc_agent.pillar_text"](__pillar__, secret_pillar).strip()
         if old != hashlib.sha256(secret.encode()).hexdigest():
             changes[f"{name}.secret"] = {
                 "old": None if old is None else "(another secret)",
@@ -388,14 +387,6 @@ def _changed_section(name, wanted, secret_pillar, wish):
     except CommandExecutionError:
         return {}
     return {key: change for key, change in wish.items() if key not in left}
-
-
-def _pillar_text(key):
-    # Not pillar.get: on Salt 3008 it answers a module with asterisks.
-    text = salt.utils.data.traverse_dict_and_list(__pillar__, key)
-    if not isinstance(text, str) or not text:
-        raise CommandExecutionError(f"pillar {key} holds no text")
-    return text
 
 
 def heartbeat_absent(name):

@@ -8,7 +8,6 @@ import hashlib
 import os
 import tempfile
 
-import salt.utils.data
 import salt.utils.files
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
@@ -305,7 +304,9 @@ def key_present(
                 with salt.utils.files.fopen(path, "rb") as stream:
                     wanted = hashlib.sha256(stream.read()).hexdigest()
             else:
-                wanted = hashlib.sha256(_pillar_text(contents_pillar).encode()).hexdigest()
+                wanted = hashlib.sha256(
+                    __utils__["opensvc_agent.pillar_text"](__pillar__, contents_pillar).encode()
+                ).hexdigest()
             if __salt__["opensvc.keys"](name) is None:
                 ret["result"] = None if __opts__["test"] else False
                 ret["comment"] = f"There is no object {name} to hold {key}"
@@ -333,14 +334,6 @@ def key_present(
     except (CommandExecutionError, SaltInvocationError) as error:
         return _failed(ret, error)
     return ret
-
-
-def _pillar_text(key):
-    # Not pillar.get: on Salt 3008 it answers a module with asterisks.
-    text = salt.utils.data.traverse_dict_and_list(__pillar__, key)
-    if not isinstance(text, str) or not text:
-        raise CommandExecutionError(f"pillar {key} holds no text")
-    return text
 
 
 def _content(source, contents, template, context):

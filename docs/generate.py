@@ -19,8 +19,7 @@ import sys
 import pictures
 import tree_pages
 import yaml
-from bench import tables
-from pictures import report, results
+from bench import report, results, tables
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 KINDS = {
@@ -428,6 +427,17 @@ def performance(root=ROOT):
         raise DocError(f"{EXPLAINED}: {error}") from None
 
 
+SCALE, SCALED = "docs/scale.md", "test/bench/scale.json"
+
+
+def scale(root=ROOT):
+    """{docs/scale.md: text}: the tables of what was measured last, its prose is written by hand; nothing where nothing was."""
+    if not (root / SCALED).exists():
+        return {}
+    measured = json.loads((root / SCALED).read_text())
+    return {SCALE: tables.filled((root / SCALE).read_text(), measured)}
+
+
 # --- Writing ----------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -439,17 +449,6 @@ def pages(root=ROOT):
     for (kind, virtual), sources in everything.items():
         written[f"{kind}/{virtual}.md"] = module_page(sources, everything)
     return written
-
-
-SCALE, SCALED = "docs/scale.md", "test/bench/scale.json"
-
-
-def scale(root=ROOT):
-    """{docs/scale.md: text}: the tables of what was measured last, its prose is written by hand; nothing where nothing was."""
-    if not (root / SCALED).exists():
-        return {}
-    measured = json.loads((root / SCALED).read_text())
-    return {SCALE: tables.filled((root / SCALE).read_text(), measured)}
 
 
 def main():

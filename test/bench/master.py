@@ -26,7 +26,7 @@ from pytestshellutils.utils import ports
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from support import served  # noqa: E402
+from support import answers, served  # noqa: E402
 
 # Of what a busy machine may need for a start, in seconds.
 _PATIENCE = 120
@@ -80,8 +80,7 @@ class Master:
                 self.command("salt-master"), stdout=log, stderr=log, start_new_session=True
             )
         ends = time.monotonic() + _PATIENCE
-        # Salt 3007 also calls itself connected to a socket that is not there yet.
-        while not (self.folder / "s/master_event_pub.ipc").exists():
+        while not answers(self.folder / "s/master_event_pub.ipc"):
             if self.daemon.poll() is not None or time.monotonic() > ends:
                 self.__exit__()
                 raise RuntimeError(f"the master does not start: {self.folder}/output")

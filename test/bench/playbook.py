@@ -22,7 +22,7 @@ REQUIREMENTS = HERE / "requirements.txt"
 PREFERRED = next(iter(HOSTS))
 FQDN = pathlib.PurePosixPath(site.MOUNT).name
 # What a highstate wrote, and the name that the playbook knows it by; the others are where the service is.
-EVERYWHERE = {"drbd.res": f"/etc/drbd.d/{FQDN}.res", "firewall.nft": "/etc/slapos_ha/firewall.nft"}
+EVERYWHERE = {"drbd.res": f"/etc/drbd.d/{FQDN}.res"}
 WHERE_IT_RUNS = {
     "re6stnet.conf": "/etc/re6stnet/re6stnet.conf",
     "slapos.cfg": "/etc/opt/slapos/slapos.cfg",

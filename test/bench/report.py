@@ -54,7 +54,7 @@ HOW = {
     "deploy": "`salt-run state.orch orch.deploy` on two new hosts; each step reports what the agent's own commands took in it.",
     "second": "The same command again, by the first: no change, no move.",
     "highstate": "`salt demo1 test.ping` and `salt demo1 state.apply slapos_ha` in turns; that nothing was changed is looked at each time. The first run is not counted.",
-    "processes": "Programs that a process of Salt's starts by name (`om`, DRBD's, `systemctl`, `nft` and a few more), counted by programs of the same names before them in PATH.",
+    "processes": "Programs that a process of Salt's starts by name (`om`, DRBD's, `systemctl`, `ufw` and a few more), counted by programs of the same names before them in PATH.",
     "move": "Each time there and back, who begins alternates. Bare is the agent's own command, on the host, and its daemon asked each second until the service is up there, idle and "
     "wanted nowhere else, since `--wait` returns early. Salt's side has its own start and answer in it.",
     "ansible": "`salt '*' state.apply slapos_ha`, and test/bench/ansible/converge.yml: files, packages, units, users and checks as plain modules over ssh, with pipelining, "

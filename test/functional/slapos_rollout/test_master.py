@@ -11,7 +11,6 @@ import os
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ import salt.config
 import salt.utils.event
 import yaml
 from pytestshellutils.utils import ports
-from support import load_module, served
+from support import answers, load_module, served
 
 from .estate import Estate
 
@@ -136,12 +135,6 @@ def master(tmp_path_factory):
             os.killpg(daemon.pid, signal.SIGTERM)
         daemon.wait(PATIENCE)
         log.close()
-
-
-def answers(path):
-    """Whether somebody listens at a socket. Salt's own client, asked too early, says that it is connected and is not (3007.15)."""
-    with socket.socket(socket.AF_UNIX) as one:
-        return one.connect_ex(str(path)) == 0
 
 
 class Bus:

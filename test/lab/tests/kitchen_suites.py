@@ -84,7 +84,7 @@ def verify(lab, suite):
     """What kitchen's verifier runs, with the lab's host in the place of the container."""
     config = lab.home / "ssh_config"
     config.write_text(
-        f"Host *\n  IdentityFile {lab.home}/keys/ssh\n  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n  LogLevel ERROR\n"
+        "\n  ".join(["Host *", f"IdentityFile {lab.home}/keys/ssh", *hosts.SSH[1::2]])
     )
     program, *words = shlex.split(suite["verifier"]["command"])
     machine = f"ssh://root@10.98.0.{HOSTS[MINION]}?ssh_config={config}"

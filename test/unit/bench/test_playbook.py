@@ -30,7 +30,7 @@ ok: [demo2] => (item=a)
 changed: [demo2] => (item=b)
 ok: [demo1] => (item=b)
 
-TASK [nft is installed] ********************************************************
+TASK [DRBD module is loaded now] ***********************************************
 ok: [demo1]
 [ERROR]: Task failed: Module failed: non-zero return code
 Origin: converge.yml:38:7
@@ -49,7 +49,7 @@ def test_a_run_that_changes_something_or_fails_is_named_by_host_and_task():
     assert found[:3] == [
         "demo1: Loop file is root's alone: changed",
         "demo2: Users of SlapOS have the site's ids: changed",
-        'demo2: nft is installed: fatal: : FAILED! => {"changed": false, "msg": "non-zero return code", "rc": 1}',
+        'demo2: DRBD module is loaded now: fatal: : FAILED! => {"changed": false, "msg": "non-zero return code", "rc": 1}',
     ]
     assert [line.split(":")[0] for line in found[3:]] == ["demo1", "demo2"]
 
