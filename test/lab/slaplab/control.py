@@ -80,8 +80,8 @@ def salt_config(lab):
                 "fileserver_list_cache_time": 0,
                 "worker_threads": 3,
                 "timeout": 10,
-                # A host that is busy with tasks is slow to say that it is.
-                "gather_job_timeout": 30,
+                # A host that is busy with tasks is slow to say that it is, on a slow machine more so.
+                "gather_job_timeout": 90,
             },
             indent=1,
         )

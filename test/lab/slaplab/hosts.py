@@ -17,6 +17,8 @@ SSH = (
 ).split()
 OFFLOADS = "tx off sg off tso off gso off gro off".split()
 MEMORY = "960M"
+# Bytes that the memory of both hosts takes, with some to spare.
+ROOM = 3 << 30
 
 
 def network_up(lab):
@@ -83,6 +85,19 @@ def prepare(lab, host, tree):
         agent.add(tar, tree)
 
 
+def _memory(lab):
+    """
+    The folder of the file that is a host's memory: in this machine's own memory, where there is room and programs may be run from. Of a file on a disk the
+    kernel writes back what the host changes, again and again, and has the host wait where the disk is slow. The file has no name, and goes with the host.
+    """
+    shared = pathlib.Path("/dev/shm")
+    if shared.is_dir():
+        room = os.statvfs(shared)
+        if not room.f_flag & os.ST_NOEXEC and room.f_bavail * room.f_frsize > ROOM:
+            return shared
+    return lab.home / "uml"
+
+
 def boot(lab, host, image):
     """Start a host; its disk keeps what it had."""
     if pids(lab, host):
@@ -112,7 +127,7 @@ def boot(lab, host, image):
         stdout=log,
         stderr=log,
         start_new_session=True,
-        env={**os.environ, "TMPDIR": str(lab.home / "uml")},
+        env={**os.environ, "TMPDIR": str(_memory(lab))},
     )
     log.close()
 
