@@ -218,9 +218,10 @@ class _Engine:
         self._starter.join()
         for lock in self._locks.values():
             lock.release()
-        for bus in (self._bus, self._voice):
-            if bus is not None:
-                bus.destroy()
+        for opened in (self._bus, self._voice, self._minion):
+            # What Salt 3006 calls a minion cannot be destroyed.
+            if hasattr(opened, "destroy"):
+                opened.destroy()
         if not self.changing:
             self._tidy()
 
