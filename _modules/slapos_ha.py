@@ -1,6 +1,7 @@
 """
-The site of a SlapOS HA pair, as its pillar describes it, and one node's facts and preflight. This module's functions are in three files: this one has the
-pillar, ``slapos_ha_facts`` what the node knows and what stands in the way of a deployment, ``slapos_ha_split_brain`` the node's side of a split brain.
+The site of a SlapOS HA pair, as its pillar describes it, and one node's facts and preflight. This module's functions are in four files: this one has the
+pillar, ``slapos_ha_facts`` what the node knows and what stands in the way of a deployment, ``slapos_ha_metrics`` the same for Prometheus,
+``slapos_ha_split_brain`` the node's side of a split brain.
 
 :depends: jsonschema (Python), the ``opensvc`` module of this formula
 

@@ -1,5 +1,5 @@
 """
-Pages of docs/reference on what is no module: orchestrations, events, exit codes, and what is touched on a node. For docs/generate.py.
+Pages of docs/reference on what is no module: orchestrations, events, metrics, exit codes, and what is touched on a node. For docs/generate.py.
 
 What the code says itself is read from it: steps and uses from orch/, tags of events and paths of files from where they are written down. What it does not say
 is in docs/reference.yaml. Neither may have what the other has not: the unit tests ask for both.
@@ -160,6 +160,36 @@ def runs(root):
     return sorted(set(found))
 
 
+# --- Metrics ----------------------------------------------------------------------------------------------------------------------------------
+
+METRICS = "_utils/slapos_metrics.py"
+
+
+def metrics(root):
+    """{metric: (its labels beside the site's, what it is)}."""
+    for node in ast.parse((root / METRICS).read_text()).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == "METRICS":
+            return ast.literal_eval(node.value)
+    raise LookupError(f"{METRICS} has no METRICS")
+
+
+def metrics_page(root):
+    lines = [
+        "# Metrics",
+        "",
+        generated(METRICS),
+        "",
+        "Of one node, by [`slapos_ha.metrics`](modules/slapos_ha.md); each has the label `site`. How Prometheus comes to them, and rules for alerts: "
+        "[monitoring.md](../monitoring.md).",
+        "",
+        "| metric | labels | what it is |",
+        "|---|---|---|",
+    ]
+    for name, (labels, meaning) in metrics(root).items():
+        lines.append(f"| `{name}` | {', '.join(f'`{one}`' for one in labels)} | {cell(meaning)} |")
+    return "\n".join(lines) + "\n"
+
+
 # --- Exit codes -------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -270,6 +300,7 @@ PAGES = {
         "each `salt-run state.orch orch.…`, its uses and steps",
     ),
     "events.md": (events_page, "tags on Salt's event bus, and their data"),
+    "metrics.md": (metrics_page, "what `slapos_ha.metrics` says of a node, for Prometheus"),
     "exit-codes.md": (exit_codes_page, "of commands, launchers and handlers"),
     "files.md": (
         files_page,

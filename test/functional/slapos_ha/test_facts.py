@@ -18,3 +18,12 @@ def test_a_preflight_validates_the_pillar_that_it_has_just_taken(make_loaders):
     # One problem: the other values are as the pillar has them, also on Salt 3008, whose pillar.items masks them.
     [problem] = modules.slapos_ha.facts(preflight=True)["problems"]
     assert problem.startswith("slapos_ha:re6st:registry: 'ftp://x' is not right")
+
+
+def test_metrics_of_a_node_without_agent_and_module(make_loaders, tmp_path):
+    modules = make_loaders(pillar=copy.deepcopy(EXAMPLE)).modules
+    path = tmp_path / "slapos_ha.prom"
+    number = modules.slapos_ha.metrics(path=str(path))
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    assert number == len(lines)
+    assert {'slapos_ha_agent_up{site="paris"} 0', 'slapos_ha_problems{site="paris"} 0'} <= set(lines)  # fmt: skip

@@ -224,6 +224,23 @@ def test_status_is_a_table_and_all_is_well(lab, first):
     ), said.stdout
 
 
+def test_metrics_say_the_same(lab, first):
+    said = control.salt_json(lab, "salt", "*", "slapos_ha.metrics")
+    for host, other, here in (("demo1", "demo2", 1), ("demo2", "demo1", 0)):
+        own = dict(line.rsplit(" ", 1) for line in said[host].splitlines())
+        for name, labels, value in (
+            ("service_up", "", 1),
+            ("service_here", "", here),
+            ("drbd_primary", "", here),
+            ("drbd_connected", f',peer="{other}"', 1),
+            ("drbd_peer_up_to_date", f',peer="{other}",volume="0"', 1),
+            ("heartbeat_beating", f',heartbeat="hb#1",peer="{other}"', 1),
+            ("split_brain", "", 0),
+        ):
+            key = f'slapos_ha_{name}{{site="lab"{labels}}}'
+            assert own[key] == str(value), said[host]
+
+
 def test_a_second_run_makes_no_move_and_no_change(lab, first):
     before = hosts.ssh(lab, "demo1", "pgrep -f supervisord").stdout
     second = site.deploy(lab)
