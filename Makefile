@@ -10,7 +10,7 @@ export OTHER_SALTS := 3006.28 3008.3
 TESTED_WITH := nftables $(shell grep -qx 'ID=debian' /etc/os-release && echo chromium)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup venv demo test lint unit unit-docs functional other-salts lab lab-life lab-runbooks lab-agent lab-partition lab-kitchen faults bench scale docs guide release clean clean-all
+.PHONY: help setup venv demo test lint unit unit-docs functional other-salts lab lab-life lab-runbooks lab-agent lab-partition lab-kitchen lab-release faults bench scale docs guide release clean clean-all
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ lab-partition: setup ## by hand: two nodes that hear nothing of each other, and 
 
 lab-kitchen: setup ## by hand: the suites of kitchen.yml on a host of the lab, without Docker and Ruby (a quarter of an hour)
 	@$(PYTEST) test/lab/tests/kitchen_suites.py
+
+lab-release: setup ## by hand: two blank hosts deployed from the package that `make release` builds (a quarter of an hour)
+	@$(PYTEST) test/lab/tests/release_in_the_lab.py
 
 bench: setup ## by hand: what it costs, as ratios, in a lab of its own (about two hours); writes docs/performance.md; BENCH='--only move' for a part
 	@$(VENV)/bin/python test/bench/run.py $(BENCH)

@@ -16,6 +16,8 @@ from .base import CONTROL, HOSTS, REPO, LabError, run, wait
 
 HERE = REPO / "test/lab"
 BIN = pathlib.Path(sys.executable).parent
+# Where the master has the formula.
+ROOTS = [REPO]
 # "1" and the prefix in hexadecimal: re6st takes a network from its CA's serial number. This one is 2001:db8:42::/48.
 SERIAL = "0x120010db80042"
 SERVICE_MARK = "slapos-ha-lab page"
@@ -73,7 +75,7 @@ def salt_config(lab):
                 "pidfile": str(folder / "run/master.pid"),
                 "log_file": str(lab.logs / "master.log"),
                 "log_level_logfile": "info",
-                "file_roots": {"base": [str(REPO)]},
+                "file_roots": {"base": [str(root) for root in ROOTS]},
                 "fileserver_ignoresymlinks": True,
                 "file_ignore_glob": [".git/*", "test/*"],
                 "pillar_roots": {"base": [str(folder / "pillar")]},
