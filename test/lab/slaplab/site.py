@@ -140,7 +140,7 @@ def request_page(lab):
     for task in ("software", "addpart"):
         # The agent refuses what its own schedule has started just now: that run does it as well.
         hosts.ssh(lab, host, f"om {SERVICE} run --rid task#{task}", check=False)
-    return wait("the page is answered", lambda: page(lab), 300, interval=2)
+    return wait("the page is answered", lambda: page(lab), 600, interval=2)
 
 
 def move(lab, target):

@@ -315,7 +315,7 @@ def test_a_file_written_on_the_first_host_is_read_on_the_second(lab, page):
     site.move(lab, "demo2")
     assert site.active(lab) == "demo2"
     assert hosts.ssh(lab, "demo2", f"cat {site.MOUNT}/canary").stdout.strip() == "canary"
-    wait("the same page is answered", lambda: site.page(lab) == page, 180, 2)
+    wait("the same page is answered", lambda: site.page(lab) == page, 300, 2)
 
 
 def test_a_second_run_leaves_a_service_where_the_operator_moved_it(lab, page):
@@ -333,7 +333,7 @@ def test_the_survivor_of_a_crash_serves_the_same_data(lab, page):
         lab, "demo2", f"echo acknowledged >{site.MOUNT}/canary && sync -f {site.MOUNT}/canary"
     )
     hosts.crash(lab, "demo2")
-    wait("the same page is answered", lambda: site.page(lab) == page, 300, 2)
+    wait("the same page is answered", lambda: site.page(lab) == page, 600, 2)
     assert site.active(lab) == "demo1"
     assert hosts.ssh(lab, "demo1", f"cat {site.MOUNT}/canary").stdout.strip() == "acknowledged"
 
@@ -341,7 +341,7 @@ def test_the_survivor_of_a_crash_serves_the_same_data(lab, page):
 def test_the_crashed_host_comes_back_in_sync(lab, page):
     cli.boot(lab, "demo2")
     wait("both disks are UpToDate", lambda: all(site.in_sync(lab, host) for host in HOSTS), 300, 2)
-    wait("the site is whole", lambda: site.status(lab).returncode == 0, 300, 3)
+    wait("the site is whole", lambda: site.status(lab).returncode == 0, 600, 3)
     assert site.mounted(lab) == ["demo1"]
     # The rules are there from the boot on, which no highstate had a part in.
     assert heard(lab, "demo2") == ["dropped", "dropped", "dropped", "reached"]

@@ -39,7 +39,7 @@ def apart(lab):
         assert site.deploy(lab).retcode == 0
     survivor = site.active(lab)
     victim = next(host for host in HOSTS if host != survivor)
-    wait("both disks are UpToDate", lambda: all(site.in_sync(lab, host) for host in HOSTS), 60)
+    wait("both disks are UpToDate", lambda: all(site.in_sync(lab, host) for host in HOSTS), 300)
     hosts.ssh(lab, survivor, f"echo both >{site.MOUNT}/before && sync -f {site.MOUNT}/before")
     # The heartbeat goes over the other network: both agents hear each other, and nothing moves.
     links.cut(lab, victim, "replication")
@@ -113,7 +113,7 @@ def test_the_victims_writes_go_and_a_copy_of_them_is_kept(lab, apart, recovered)
 
 
 def test_the_site_is_well_again(lab, recovered):
-    wait("the site is whole", lambda: site.status(lab).returncode == 0, 60, 3)
+    wait("the site is whole", lambda: site.status(lab).returncode == 0, 300, 3)
 
 
 def test_a_second_run_finds_no_split_brain_and_changes_nothing(lab, apart, recovered):
