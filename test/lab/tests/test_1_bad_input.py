@@ -155,6 +155,7 @@ def says(answer, message):
     [(name, row[2]) for name, rows in RUNS.items() for row in rows],
     ids=[row[0] for rows in RUNS.values() for row in rows],
     indirect=["refused"],
+    scope="module",
 )
 def test_bad_input_is_refused_before_anything_is_changed(refused, message):
     answer, obstructed, after = refused
