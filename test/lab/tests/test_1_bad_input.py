@@ -145,7 +145,8 @@ def refused(lab, before, request):
 
 def says(answer, message):
     assert answer.retcode != 0, answer.text
-    (said,) = answer.failed.values()
+    follow_up = "One or more requisite failed"
+    (said,) = [text for text in answer.failed.values() if not text.startswith(follow_up)]
     assert re.search(message, said), said
     assert "Nothing was changed." in said
 
@@ -163,33 +164,40 @@ def test_bad_input_is_refused_before_anything_is_changed(refused, message):
     assert after == obstructed
 
 
+def without_module(seen):
+    """The agent, whose configuration was another for a while, may have loaded DRBD's module."""
+    module = re.compile(r"^(cat: /proc/drbd|version|srcversion): .*\n", re.M)
+    return {host: module.sub("", text) for host, text in seen.items()}
+
+
 def test_what_was_in_the_way_is_gone(lab, before):
-    assert look(lab) == before
+    assert without_module(look(lab)) == without_module(before)
 
 
-def stopped(lab, message, before):
+def stopped(lab, message):
+    before = look(lab)
     says(site.deploy(lab), message)
     assert look(lab) == before
 
 
-def test_no_pillar(lab, before):
+def test_no_pillar(lab):
     top = lab.home / "salt/pillar/top.sls"
     kept = top.read_text()
     top.write_text("#!json\n{}")
     try:
         # As long as the minions have not noticed, each says it itself.
-        stopped(lab, r"demo1 has no pillar slapos_ha\. Target the site's pillar at both", before)
+        stopped(lab, r"demo1 has no pillar slapos_ha\. Target the site's pillar at both")
         control.salt(lab, "salt", "*", "saltutil.refresh_pillar", "wait=True")
-        stopped(lab, r"no minion with pillar slapos_ha answered", before)
+        stopped(lab, r"no minion with pillar slapos_ha answered")
     finally:
         top.write_text(kept)
         control.salt(lab, "salt", "*", "saltutil.refresh_pillar", "wait=True")
 
 
-def test_a_minion_that_does_not_answer(lab, before):
+def test_a_minion_that_does_not_answer(lab):
     hosts.ssh(lab, "demo2", "systemctl stop salt-minion")
     try:
-        stopped(lab, r"minion 'demo2' does not answer", before)
+        stopped(lab, r"minion 'demo2' does not answer")
     finally:
         hosts.ssh(lab, "demo2", "systemctl start salt-minion")
         cli.ready(lab)
