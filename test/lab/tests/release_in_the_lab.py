@@ -15,7 +15,7 @@ _spec.loader.exec_module(release)
 def installed(tmp_path_factory):
     """The master's roots of files as CONTRIBUTING.md has them after an installation, from the commit that is checked out."""
     folder = tmp_path_factory.mktemp("release")
-    source = release.archive(REPO, folder, "slapos_ha")
+    source = release.archive(REPO, folder, "slapos_ha-lab")
     package = release.package(source, folder)
     assert release.verify(package, source) == []
     release.installed(package, folder / "master")
