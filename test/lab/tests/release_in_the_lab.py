@@ -29,8 +29,8 @@ def lab(installed, lab_of):
 
 
 def test_the_site_is_deployed_from_the_package(lab):
-    said = control.salt_json(lab, "salt-run", "fileserver.file_list")
-    assert "orch/deploy.sls" in str(said) and "test/requirements.txt" not in str(said)
+    served = control.salt(lab, "salt-run", "fileserver.file_list").stdout.split()
+    assert "orch/deploy.sls" in served and "FORMULA" not in served, served
     answer = site.deploy(lab)
     assert answer.retcode == 0 and not answer.failed, answer.failed or answer.text[-3000:]
     assert len(answer.states) == 18
