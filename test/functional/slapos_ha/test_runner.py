@@ -67,14 +67,7 @@ class Minions:
 
 @pytest.fixture
 def world(defaults, example):
-    return (
-        World(defaults, example)
-        .cluster()
-        .service()
-        .drbd("UpToDate")
-        .on("demo1")
-        .enabled("app#0", "app#1", *TASKS)
-    )
+    return World(defaults, example).deployed()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import time
 
 import yaml
 from support import ROOT
-from unit.slapos_ha.world import TASKS, World
+from unit.slapos_ha.world import World
 
 # Longer than any test that lets a site hang.
 _HANG = 300
@@ -26,14 +26,7 @@ def facts(site, world=None):
 def deployed():
     defaults = yaml.safe_load((ROOT / "slapos_ha/defaults.yaml").read_text())
     example = yaml.safe_load((ROOT / "pillar.example").read_text())
-    return (
-        World(defaults, example)
-        .cluster()
-        .service()
-        .drbd("UpToDate")
-        .on("demo1")
-        .enabled("app#0", "app#1", *TASKS)
-    )
+    return World(defaults, example).deployed()
 
 
 class Estate:

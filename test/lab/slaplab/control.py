@@ -249,6 +249,18 @@ def mesh(lab):
     lab.start("re6stnet", [bin_ / "re6stnet", "@re6stnet.conf"], env={"PATH": path}, cwd=node)
 
 
+def again(lab):
+    """Write the pillar of a site that is deployed once more: a teardown revokes neither the certificate nor the computer of its first life."""
+    token = secrets.token_hex(8)
+    add_token(lab, token)
+
+    def change(site):
+        site["re6st"]["token"] = token
+        site["slapos"]["computer_name"] = "comp1-again"
+
+    pillar(lab, change)
+
+
 # --- SlapOS ------------------------------------------------------------------------------------------------------------
 
 

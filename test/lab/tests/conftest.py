@@ -1,6 +1,5 @@
 """One lab for all tests of this folder; they run in the order of their files, as a site's life goes."""
 
-import contextlib
 import os
 import pathlib
 import sys
@@ -18,31 +17,25 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.lab)
 
 
-@contextlib.contextmanager
-def _lab(roots=()):
+@pytest.fixture(scope="session")
+def roots():
+    """Where the lab's master has the formula: this checkout, unless a file of tests says otherwise."""
+    return control.ROOTS
+
+
+@pytest.fixture(scope="session")
+def lab(roots):
     """
-    A fresh lab with both hosts up. LAB_KEEP=1 leaves it up afterwards, for a look; LAB_REUSE=1 takes the one that is up, as it is: for tests by hand. The
-    formula is this checkout's, or below the given roots of files.
+    A fresh lab with both hosts up. LAB_KEEP=1 leaves it up afterwards, for a look; LAB_REUSE=1 takes the one that is up, as it is: for tests by hand.
     """
     assert os.geteuid() == 0, "the lab needs root: it makes a network namespace"
-    control.ROOTS[:] = roots or control.ROOTS
+    control.ROOTS = roots
     lab = Lab()
     cli.up(lab, fresh=not os.environ.get("LAB_REUSE"))
     yield lab
     if not os.environ.get("LAB_KEEP"):
         cli.clean(lab)
         assert not lab.exists() and not lab.home.exists()
-
-
-@pytest.fixture(scope="session")
-def lab_of():
-    return _lab
-
-
-@pytest.fixture(scope="session")
-def lab():
-    with _lab() as lab:
-        yield lab
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,8 +3,6 @@ A longer story of a site's end than CI has time for: refused with a node or an a
 deployment after it. By hand: make lab-life
 """
 
-import secrets
-
 import pytest
 from slaplab import cli, control, hosts, site
 from slaplab.base import HOSTS, wait
@@ -131,15 +129,8 @@ def test_the_next_run_says_that_nothing_is_left(lab, kept):
 
 @pytest.fixture(scope="module")
 def again(lab, kept):
-    """Deployed once more: the certificate and the computer of the first life are not revoked by a teardown."""
-    token = secrets.token_hex(8)
-    control.add_token(lab, token)
-
-    def change(pillar):
-        pillar["re6st"]["token"] = token
-        pillar["slapos"]["computer_name"] = "comp1-again"
-
-    control.pillar(lab, change)
+    """Deployed once more."""
+    control.again(lab)
     yield site.deploy(lab)
     control.pillar(lab)
 

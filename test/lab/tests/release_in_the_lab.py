@@ -12,7 +12,7 @@ _spec.loader.exec_module(release)
 
 
 @pytest.fixture(scope="session")
-def installed(tmp_path_factory):
+def roots(tmp_path_factory):
     """The master's roots of files as CONTRIBUTING.md has them after an installation, from the commit that is checked out."""
     folder = tmp_path_factory.mktemp("release")
     source = release.archive(REPO, folder, "slapos_ha-lab")
@@ -20,12 +20,6 @@ def installed(tmp_path_factory):
     assert release.verify(package, source) == []
     release.installed(package, folder / "master")
     return [folder / "master/salt", folder / "master/salt/slapos_ha/spm"]
-
-
-@pytest.fixture(scope="session")
-def lab(installed, lab_of):
-    with lab_of(installed) as lab:
-        yield lab
 
 
 def test_the_site_is_deployed_from_the_package(lab):

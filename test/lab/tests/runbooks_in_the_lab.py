@@ -4,7 +4,6 @@ hand: make lab-runbooks
 """
 
 import re
-import secrets
 import subprocess
 
 import pytest
@@ -107,13 +106,15 @@ def test_a_replication_that_is_cut(lab, page):
     assert "All is well." in page.good()
 
 
-def behind(lab, rate):
-    """demo2 has missed 24 MiB, which it copies at this rate."""
+def resync(lab, rate):
+    """demo2 has missed 24 MiB, which it begins to copy at this rate."""
     for host in HOSTS:
         hosts.ssh(lab, host, f"drbdadm disk-options --c-plan-ahead=0 --resync-rate={rate} {FQDN}")
     hosts.ssh(lab, "demo2", f"drbdadm disconnect {FQDN}")
     file = f"{site.MOUNT}/missed"
     hosts.ssh(lab, "demo1", f"dd if=/dev/urandom of={file} bs=1M count=24 conv=fsync && rm {file}")
+    hosts.ssh(lab, "demo2", f"drbdadm connect {FQDN}")
+    wait("the resync begins", lambda: "Sync" in on(lab, "demo2", f"drbdadm cstate {FQDN}"), 30)
 
 
 def at_the_pillars_rate(lab):
@@ -124,9 +125,7 @@ def at_the_pillars_rate(lab):
 @runs("resync-stuck.md")
 def test_a_resync_that_was_paused(lab, page):
     well(lab)
-    behind(lab, "1M")
-    hosts.ssh(lab, "demo2", f"drbdadm connect {FQDN}")
-    wait("the resync begins", lambda: "Sync" in on(lab, "demo2", f"drbdadm cstate {FQDN}"), 30)
+    resync(lab, "1M")
     hosts.ssh(lab, "demo2", f"drbdadm pause-sync {FQDN}")
     assert "user" in page.look()
     page.do()
@@ -137,9 +136,7 @@ def test_a_resync_that_was_paused(lab, page):
 @runs("stop-failed.md")
 def test_an_instance_that_could_not_stop(lab, page):
     well(lab)
-    behind(lab, "100K")
-    hosts.ssh(lab, "demo2", f"drbdadm connect {FQDN}")
-    wait("the resync begins", lambda: "Sync" in on(lab, "demo2", f"drbdadm cstate {FQDN}"), 30)
+    resync(lab, "100K")
     hosts.ssh(lab, "demo1", f"om {site.SERVICE} switch --to demo2", check=False)
     wait("the stop fails", lambda: "stop failed" in on(lab, "demo1", "om daemon status --format json"), 300, 2)  # fmt: skip
     page.look()
@@ -182,19 +179,11 @@ def test_removing_it_all(lab, page):
 
 @runs("stopped-at-step.md")
 def test_a_run_that_stopped_on_the_way_to_the_next_site(lab, page):
-    # The first life's certificate and computer are not revoked by a teardown.
-    token = secrets.token_hex(8)
-    control.add_token(lab, token)
-
-    def change(pillar):
-        pillar["re6st"]["token"] = token
-        pillar["slapos"]["computer_name"] = "comp1-again"
-
     def kill(data):
         if (data["step"], data["phase"]) == ("service", "begin"):
             hosts.ssh(lab, "demo1", "systemctl kill -s KILL salt-minion")
 
-    control.pillar(lab, change)
+    control.again(lab)
     stopped = site.deploy(lab, kill)
     assert stopped.retcode != 0
     assert "minion demo1 did not answer" in next(iter(stopped.failed.values())), stopped.failed

@@ -18,10 +18,10 @@ CANNOT = ["drbd_connected", "drbd_target", "drbd_sync", "agents", "frozen", "fai
 @pytest.fixture
 def healthy(defaults, example):
     """A site that is deployed, with the service on demo1."""
-    world = World(defaults, example).cluster().service().drbd("UpToDate").on("demo1")
+    world = World(defaults, example).deployed()
     for facts in world.facts.values():
         facts["ids"] = {"users": {"slapsoft": [5000, 5000], "slapuser0": [5001, 5001]}}
-    return world.enabled("app#0", "app#1", *TASKS)
+    return world
 
 
 def disk(world, node):

@@ -8,7 +8,7 @@ import yaml
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 from support import ROOT, load_module
 
-from .world import TASKS, World
+from .world import World
 
 UTIL = load_module("_utils/slapos_metrics.py")
 NOW = 1764400000.5
@@ -18,13 +18,13 @@ LINE = re.compile(r'^(\w+)(\{(?:\w+="(?:[^"\\]|\\[\\"n])*",?)*\})? (\d+)$')
 @pytest.fixture
 def world(defaults, example):
     """A site that is deployed, with the service on demo1."""
-    world = World(defaults, example).cluster().service().drbd("UpToDate").on("demo1")
+    world = World(defaults, example).deployed()
     for node, facts in world.facts.items():
         facts["unverified"] = []
         facts["drbd"]["split_brain"] = None
         role = "Primary" if node == "demo1" else "Secondary"
         facts["drbd"]["status"][world.shape["fqdn"]]["role"] = role
-    return world.enabled("app#0", "app#1", *TASKS)
+    return world
 
 
 def values(facts):

@@ -125,6 +125,11 @@ class World:
             self.facts[name]["mounted"] = name == node
         return self
 
+    def deployed(self):
+        """All that a deployment does, with the service on demo1."""
+        self.cluster().service().drbd("UpToDate").on("demo1")
+        return self.enabled("app#0", "app#1", *TASKS)
+
     def registered(self, kind, ran=True, health=1):
         for facts in self.facts.values():
             facts[kind]["registered"] = True if facts["mounted"] else None
