@@ -105,11 +105,7 @@ def rolled_out(name, options=None):
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     given = {"options": {} if options is None else options, "test": bool(__opts__["test"])}
     answer = __salt__["saltutil.runner"]("slapos_ha_rollout.step", kwarg=given, full_return=True)
-    done = answer.get("return")
-    if not isinstance(done, dict) or "result" not in done:
-        ret.update(result=False, comment=str(done))
-        return ret
-    ret.update(result=done["result"], comment=done["comment"], changes=done["changes"])
+    _take(ret, answer)
     if __opts__["test"] and ret["result"]:
         ret["result"] = None
     return ret
@@ -146,14 +142,20 @@ def _run(ret, runner, step, arguments):
             "Start salt-master and run the orchestration again: what is done stays done.",
         )
         return {}
+    done = _take(ret, answer)
+    seconds = done.get("agent_seconds")
+    if seconds:
+        ret["comment"] += f" (the agent's own commands: {seconds} s)"
+    return done
+
+
+def _take(ret, answer):
+    """Put what a runner's function has returned into ``ret`` and return it, {} where it raised."""
     done = answer.get("return")
     if not isinstance(done, dict) or "result" not in done:
         ret.update(result=False, comment=str(done))
         return {}
     ret.update(result=done["result"], comment=done["comment"], changes=done["changes"])
-    seconds = done.get("agent_seconds")
-    if seconds:
-        ret["comment"] += f" (the agent's own commands: {seconds} s)"
     return done
 
 
