@@ -41,7 +41,7 @@ def _based(site):
 
 def _base(site):
     site.states(site.nodes, "state.sls", "slapos_ha.base")
-    # Minutes of work that nothing waits for before the step `software`: there the states find it done, wait for it, or do it again and say why not.
+    # Minutes of work beside the next steps. `software` wants re6st's and `slapos_first` SlapOS's: there the states find it done, wait for it, or do it again and say why not.
     site.begin(site.nodes, "slapos_node.environments")
     site.notes.append("agent and DRBD are ready; re6st and SlapOS are being installed")
 
@@ -115,6 +115,15 @@ def _provision(site):
     site.sls(site.first, "slapos_ha.provision")
 
 
+def _software(site):
+    if _registered("slapos")(site):
+        site.states(site.nodes, "state.sls", "slapos_ha")
+        return
+    # SlapOS's takes longest and is wanted last: re6st need not wait for it.
+    site.states(site.nodes, "state.sls", "slapos_ha.re6st")
+    site.notes.append("re6st is installed on both nodes; SlapOS is looked for when its step comes")
+
+
 def _move(target):
     def act(site):
         node = getattr(site, target)
@@ -153,11 +162,14 @@ def _registered(kind):
     return done
 
 
-def _first_install(kind):
-    def act(site):
-        site.states([site.first], "state.sls", f"slapos_ha.{kind}.registered")
+def _re6st_first(site):
+    site.states([site.first], "state.sls", "slapos_ha.re6st.registered")
 
-    return act
+
+def _slapos_first(site):
+    # On the second before the service is there again: nothing that an installation does can touch its data.
+    site.states([site.second], "state.sls", "slapos_ha.slapos")
+    site.states([site.first], "state.sls", "slapos_ha.slapos.registered")
 
 
 def _second_install(kind):
@@ -231,13 +243,13 @@ _STEPS = (
         "software",
         "what is local is installed and configured on both nodes",
         None,
-        lambda site: site.states(site.nodes, "state.sls", "slapos_ha"),
+        _software,
     ),
     (
         "re6st_first",
         "re6st is registered, once, on the first node",
         _registered("re6st"),
-        _first_install("re6st"),
+        _re6st_first,
     ),
     (
         "re6st_switch",
@@ -256,7 +268,7 @@ _STEPS = (
         "slapos_first",
         "SlapOS is registered, formatted and booted on the first node",
         _registered("slapos"),
-        _first_install("slapos"),
+        _slapos_first,
     ),
     (
         "slapos_switch",

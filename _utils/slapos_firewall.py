@@ -26,23 +26,35 @@ def groups(site):
     """
     The groups of a site, as one of its nodes sees them; ``site`` is that of ``slapos_ha.site``.
 
-    The replication is for the peer's replication address alone. The agent's ports are for every address of both nodes that the pillar knows (the agent says
-    its multicasts to itself, too) and for ``firewall:allow``.
+    The replication is for the peer's replication address alone. The agent's ports are for every address of the peer that the pillar knows and for
+    ``firewall:allow``. What a node says to its own addresses comes in by its loopback, which all three firewalls leave alone; only the agent's multicasts come
+    back from the network to the node that sent them.
     """
     node, peer, cluster = site["node"], site["peer"], site["cluster"]
     ports = {"tcp": {*site["firewall"]["listener_ports"]}, "udp": set()}
-    sources = {*site["firewall"]["allow"], *site["drbd"]["addresses"].values()}
-    sources |= {one["address"] for one in cluster["nodes"].values()}
+    addresses = {
+        one: {site["drbd"]["addresses"][one], cluster["nodes"][one]["address"]}
+        for one in (node, peer)
+    }
     for heartbeat in cluster["heartbeats"].values():
         if heartbeat["type"] in ("unicast", "multicast"):
             port = heartbeat.get(f"port@{node}", heartbeat.get("port", HEARTBEAT_PORT))
             ports["tcp" if heartbeat["type"] == "unicast" else "udp"].add(port)
         if heartbeat["type"] == "unicast":
-            sources |= {value for key, value in heartbeat.items() if key.split("@")[0] == "addr"}
+            for one, known in addresses.items():
+                known |= {
+                    value for key, value in heartbeat.items() if key in ("addr", f"addr@{one}")
+                }
     replication = {"name": "replication", "proto": "tcp", "ports": [site["drbd"]["port"]]}
     found = [{**replication, "sources": _networks([site["drbd"]["addresses"][peer]])}]
+    sources = {"tcp": addresses[peer], "udp": addresses[peer] | addresses[node]}
     return found + [
-        {"name": "agent", "proto": proto, "ports": sorted(numbers), "sources": _networks(sources)}
+        {
+            "name": "agent",
+            "proto": proto,
+            "ports": sorted(numbers),
+            "sources": _networks({*sources[proto], *site["firewall"]["allow"]}),
+        }
         for proto, numbers in ports.items()
         if numbers
     ]
@@ -82,8 +94,9 @@ def nftables(found):
     chains = {}
     for group in found:
         ports = ", ".join(map(str, group["ports"]))
-        lines.append(f"\t\t{group['proto']} dport {{ {ports} }} jump {group['name']}")
-        chains[group["name"]] = group["sources"]
+        chain = group["name"] if group["proto"] == "tcp" else f"{group['name']}_{group['proto']}"
+        lines.append(f"\t\t{group['proto']} dport {{ {ports} }} jump {chain}")
+        chains[chain] = group["sources"]
     lines.append("\t}")
     for name, sources in chains.items():
         lines.append(f"\tchain {name} {{")

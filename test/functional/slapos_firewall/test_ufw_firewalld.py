@@ -138,7 +138,7 @@ RULES = [
     *(
         f"allow from {source} to any port {ports} proto {proto}"
         for proto, ports in (("tcp", "1214,1215,10000,10003"),)
-        for source in ("10.255.78.1", "10.255.78.2", "10.255.79.1", "10.255.79.2", "fd78::2")
+        for source in ("10.255.78.2", "10.255.79.2", "fd78::2")
     ),
     "deny 1214,1215,10000,10003/tcp",
     *(

@@ -10,8 +10,6 @@ from support import load_module
 FIREWALL = load_module("_utils/slapos_firewall.py")
 module = load_module("_modules/slapos_ha.py")
 
-NODES = ["192.0.2.11", "192.0.2.12", "198.51.100.11", "198.51.100.12"]
-
 
 def site(defaults, example, minion="demo1", heartbeats=None, **firewall):
     merged = merge(copy.deepcopy(defaults), copy.deepcopy(example["slapos_ha"]), merge_lists=False)
@@ -24,11 +22,14 @@ def test_by_default_no_firewall_is_touched(defaults):
     assert defaults["firewall"]["backend"] == "none"
 
 
-@pytest.mark.parametrize("minion, peer", [("demo1", "198.51.100.12"), ("demo2", "198.51.100.11")])
+@pytest.mark.parametrize(
+    "minion, peer",
+    [("demo1", ["192.0.2.12", "198.51.100.12"]), ("demo2", ["192.0.2.11", "198.51.100.11"])],
+)
 def test_the_groups_of_the_example(defaults, example, minion, peer):
     assert FIREWALL.groups(site(defaults, example, minion)) == [
-        {"name": "replication", "proto": "tcp", "ports": [7289], "sources": [peer]},
-        {"name": "agent", "proto": "tcp", "ports": [1214, 1215, 10000], "sources": NODES},
+        {"name": "replication", "proto": "tcp", "ports": [7289], "sources": peer[1:]},
+        {"name": "agent", "proto": "tcp", "ports": [1214, 1215, 10000], "sources": peer},
     ]
 
 
@@ -46,10 +47,12 @@ def test_what_the_pillar_says_of_heartbeats_and_others_is_in_the_groups(defaults
         allow=["192.0.2.0/24", "192.0.2.77", "2001:db8:1::/64"],
         listener_ports=[2214],
     )
-    sources = ["192.0.2.0/24", "198.51.100.11", "198.51.100.12", "203.0.113.1", "2001:db8::2", "2001:db8:1::/64"]  # fmt: skip
+    peers = ["192.0.2.0/24", "198.51.100.12", "2001:db8::2", "2001:db8:1::/64"]
+    # A multicast comes back from the network to the node that sent it.
+    all_ = ["192.0.2.0/24", "198.51.100.11", "198.51.100.12", "203.0.113.1", "2001:db8::2", "2001:db8:1::/64"]  # fmt: skip
     assert FIREWALL.groups(here)[1:] == [
-        {"name": "agent", "proto": "tcp", "ports": [2214, 10001], "sources": sources},
-        {"name": "agent", "proto": "udp", "ports": [10000], "sources": sources},
+        {"name": "agent", "proto": "tcp", "ports": [2214, 10001], "sources": peers},
+        {"name": "agent", "proto": "udp", "ports": [10000], "sources": all_},
     ]
     found = FIREWALL.groups(here)
     for address, open_ in (("192.0.2.200", True), ("2001:db8:1::9", True), ("2001:db8:2::9", False), ("198.51.100.13", False)):  # fmt: skip
@@ -79,7 +82,7 @@ table inet slapos_ha {
 		counter drop
 	}
 	chain agent {
-		ip saddr { 192.0.2.11, 192.0.2.12, 198.51.100.11, 198.51.100.12 } return
+		ip saddr { 192.0.2.12, 198.51.100.12 } return
 		ip6 saddr { 2001:db8::/64 } return
 		counter drop
 	}
