@@ -275,14 +275,18 @@ def _prepared(chosen, note, look, held, before):
             before and record.get("rollout") == note["id"] and record.get("what") == chosen["what"]
         ):
             said = engine.result(record["jid"])
-            if said and __utils__["slapos_rollout.verdict"](said)["good"]:
-                comment = f"done before this rollout was run again, by job {record['jid']}"
+            found = said and __utils__["slapos_rollout.verdict"](said)
+            if found and found["good"]:
+                steps = found["steps"]
                 states[name] = {
                     "state": "done",
                     "jid": record["jid"],
                     "since": record["since"],
-                    "until": record["since"],
-                    "comment": comment,
+                    # When it ended is nowhere but in its steps.
+                    "until": record["since"]
+                    + max([step["at"] + step["seconds"] for step in steps], default=0),
+                    "steps": steps,
+                    "comment": f"done before this rollout was run again, by job {record['jid']}",
                 }
     unreachable = {name: sites[name]["problems"] for name in meant if sites[name]["problems"]}
     problems += [
@@ -385,7 +389,14 @@ def _rollout(chosen, sites, canaries, others, states, engine, look, places, rema
     }
     words, duration = __utils__["slapos_site_show.words"](), __utils__["slapos_site_show.duration"]
 
-    def save(rollout):
+    due = 0
+
+    def save(rollout, now=False):
+        nonlocal due
+        # All of it is written anew each time: at many sites that takes a twentieth of the rollout's time at most.
+        begun = time.monotonic()
+        if begun < due and not now:
+            return
         try:
             __utils__["slapos_rollout_page.write"](rollout.report(), places, words, duration)
         except OSError as error:
@@ -393,6 +404,7 @@ def _rollout(chosen, sites, canaries, others, states, engine, look, places, rema
             rollout.unsaved = f"the report is not as of the end: {error}"
         else:
             rollout.unsaved = None
+        due = time.monotonic() + 19 * (time.monotonic() - begun)
 
     tools = {
         "request": functools.partial(__utils__["slapos_rollout.request"], chosen, look=look),
@@ -417,7 +429,7 @@ def _go(chosen, done, look):
         try:
             done.go()
         except (KeyboardInterrupt, SystemExit):
-            done.tools["save"](done)
+            done.tools["save"](done, True)
             interrupted = "interrupted: the runs that were begun go on, each to its end. The same command again follows them and goes on"
     remarks = list(done.remarks)
     if look:

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 _TAGS = r"(salt/run/\d+/ret$|slapos_ha/[^/]+/[a-z_]+/[^/]+/[^/]+$)"
 # How long a starter may need for a job, in seconds: loading modules on a busy master, once, is the most of it.
 _START = 120
+_DEAD = "the process that starts jobs has died"
 
 
 def folder(opts):
@@ -194,6 +195,8 @@ class _Engine:
         )
         self._held, self._bus, self._voice, self._minion = held, None, None, None
         self._locks, self._quiet = {}, threading.Event()
+        # {jid: until when} of those that were asked for and not answered yet.
+        self._asked = {}
         base = folder(opts)
         self._looks = os.path.join(base, "looks")
         self._runs = os.path.join(base, "runs") if held else os.path.join(self._looks, rollout)
@@ -239,7 +242,10 @@ class _Engine:
         return _look(os.path.join(self._runs, site))
 
     def start(self, site, function, given, what):
-        """Start a site's run and return its record (dict with jid, since, site, what, rollout); raises where it cannot be begun."""
+        """
+        Ask for a site's run and return its record (dict with jid, since, site, what, rollout); raises where nobody can be asked. What became of it is in
+        :py:meth:`answers`.
+        """
         jid = salt.utils.jid.gen_jid(self._opts)
         if function == "state.orch":
             # As salt-run does: the lock and the steps say so whose they are.
@@ -254,25 +260,30 @@ class _Engine:
         ends = time.monotonic() + _START
         try:
             self._pipe.send((os.path.join(self._runs, site), record, function, given, ends))
-            problem = self._answer(jid, ends)
-        except (OSError, EOFError):
-            problem = "the process that starts jobs has died"
-        if problem:
-            raise _stop(f"site {site}: its job did not begin: {problem}")
+        except OSError:
+            raise _stop(f"site {site}: its job did not begin: {_DEAD}") from None
+        self._asked[jid] = ends
         return record
 
-    def _answer(self, jid, ends):
-        """What the starter says of a job: None, or what went wrong."""
-        while time.monotonic() < ends:
-            if self._pipe.poll(0.2):
-                of, problem = self._pipe.recv()
-                # An answer that came too late is about another job, which was given up.
-                if of == jid:
-                    return problem
-            # Its end of the pipe is the jobs' as well: while one of them lives the pipe does not say so.
-            elif not self._starter.is_alive():
-                raise EOFError
-        return f"not within {_START} s"
+    def answers(self):
+        """What the starter has said since the last time: [(jid, None when the run has begun, or why it has not)]. It is not waited for."""
+        # In this order: one that died has said before what it had to say.
+        found, lives = [], self._starter.is_alive()
+        try:
+            while self._pipe.poll():
+                jid, problem = self._pipe.recv()
+                # An answer that came too late is about a job that was given up.
+                if self._asked.pop(jid, None):
+                    found.append((jid, problem))
+        except (OSError, EOFError):
+            lives = False
+        now = time.monotonic()
+        for jid, ends in list(self._asked.items()):
+            # Its end of the pipe is the jobs' as well: while one of them lives the pipe does not say that it is dead.
+            if not lives or now > ends:
+                del self._asked[jid]
+                found.append((jid, f"not within {_START} s" if lives else _DEAD))
+        return found
 
     def listen(self):
         """Hear the master's bus from now on."""

@@ -21,7 +21,7 @@ def rollout(chosen, schedule, engine, sites, tools):
 
     ``sites`` are {name: {"nodes": [str], "wave": int or None, "canary": bool, "state": str, "comment": str}} of all that were chosen, those that are skipped
     among them. ``tools`` are functions: ``request(site)`` and ``verdict(data)`` of ``slapos_rollout``, ``paused()``, ``show(rollout, line)`` and
-    ``save(rollout)``, which is called each time a site has ended.
+    ``save(rollout, now)``, which is called each time a site has ended, and with ``now`` when all is over.
     """
     return _Rollout(chosen, schedule, engine, sites, tools)
 
@@ -36,7 +36,7 @@ class _Rollout:
         self.deaf = False
         self.sites = {
             name: {
-                "site": name, "jid": None, "since": None, "until": None, "step": None, "steps": [], "to_do": [], "seen": [], **given,
+                "site": name, "jid": None, "since": None, "until": None, "step": None, "steps": [], "to_do": [], "seen": [], "asked": False, **given,
             }
             for name, given in sites.items()
         }  # fmt: skip
@@ -76,12 +76,15 @@ class _Rollout:
             if not self.paused:
                 self._begin()
             event = self.engine.event(_WAIT)
+            self._answered()
             if event:
                 self._heard(*event)
             if time.monotonic() >= due:
                 self._look()
                 due = time.monotonic() + look
             for name in self.schedule.overdue(time.time()):
+                if self.sites[name]["asked"]:
+                    continue
                 self._look_at(name)
                 if self.sites[name]["state"] == "running":
                     self._late(name)
@@ -92,7 +95,7 @@ class _Rollout:
             self.sites[name].update(state="left", comment="not begun")
         counts = ", ".join(f"{number} {state}" for state, number in self.counts().items())
         self._say("-", "end", f"over: {counts}", counts=self.counts(), stopped=self.stopped)
-        self.tools["save"](self)
+        self.tools["save"](self, True)
 
     def _title(self, number):
         waves = len(self.schedule.waves)
@@ -140,13 +143,22 @@ class _Rollout:
             self.schedule.begin(name, now)
             site.update(state="running", since=now)
             try:
-                site["jid"] = self.engine.start(name, *self.tools["request"](name), self.what)[
-                    "jid"
-                ]
+                run = self.engine.start(name, *self.tools["request"](name), self.what)
             except CommandExecutionError as error:
-                self._ended(name, {"good": False, "comment": str(error), "steps": [], "to_do": []})
+                self._ended(name, _bad(str(error)))
                 continue
-            self._say(name, "started", f"started, job {site['jid']}", job=site["jid"])
+            # Until it is answered there is no run to look for.
+            site.update(jid=run["jid"], asked=True)
+
+    def _answered(self):
+        """What became of the runs that were asked for."""
+        for jid, problem in self.engine.answers():
+            name = next(name for name, site in self.sites.items() if site["jid"] == jid)
+            self.sites[name]["asked"] = False
+            if problem:
+                self._ended(name, _bad(f"site {name}: its job did not begin: {problem}"))
+            else:
+                self._say(name, "started", f"started, job {jid}", job=jid)
 
     def _heard(self, subject, data):
         if "phase" in data:
@@ -172,7 +184,7 @@ class _Rollout:
     def _look(self):
         """See to those whose events may have been lost."""
         for name, site in self.sites.items():
-            if site["state"] in ("running", "late"):
+            if site["state"] in ("running", "late") and not site["asked"]:
                 self._look_at(name)
 
     def _look_at(self, name):
@@ -184,7 +196,7 @@ class _Rollout:
             self._ended(name, self.tools["verdict"](said))
         else:
             gone = f"job {site['jid']} has ended without a result: its process was killed, or the job cache does not keep what runners return"
-            self._ended(name, {"good": False, "comment": gone, "steps": [], "to_do": []})
+            self._ended(name, _bad(gone))
 
     def _ended(self, name, found):
         site = self.sites[name]
@@ -255,6 +267,10 @@ class _Rollout:
             "rollout": self.id, "what": self.what, "arguments": arguments, "since": self.since, "until": self.until, "stopped": self.stopped,
             "paused": bool(self.paused), "good": self.good(), "counts": self.counts(), "waves": self.schedule.waves, "sites": sites,
         }  # fmt: skip
+
+
+def _bad(comment):
+    return {"good": False, "comment": comment, "steps": [], "to_do": []}
 
 
 _KEPT = (

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import stat
+import time
 
 import pytest
 import salt.client
@@ -28,7 +29,8 @@ class Jobs:
         self.rollout, self.changing, self.ways = rollout, held is not None, ways
         self.started, self.told, self.running, self.most, self.halted = [], [], {}, 0, []
         self.before, self.waits, self.deaf_until = before, {}, 0
-        self.at = {}
+        # Jobs that nobody has answered for yet.
+        self.at, self.asked = {}, []
 
     def __enter__(self):
         return self
@@ -49,7 +51,12 @@ class Jobs:
         self.started.append((site, function, given))
         self.running[site] = self.ways.get(site, 1)
         self.most = max(self.most, len(self.running))
+        self.asked.append(f"2026{site}")
         return {"jid": f"2026{site}"}
+
+    def answers(self):
+        asked, self.asked = self.asked, []
+        return [(jid, None) for jid in asked]
 
     def event(self, wait):
         self.waits["all"] = self.waits.get("all", 0) + 1
@@ -221,6 +228,22 @@ def test_no_site_begins_while_the_master_does_not_answer(master, capsys):
     assert len(master.jobs.started) == 4
 
 
+def test_a_run_that_does_not_begin_costs_its_site_only_and_keeps_nobody_waiting(master, monkeypatch):  # fmt: skip
+    def answers(self):
+        # That of a comes when all others are over; until then there is nothing of a to look for.
+        due = [jid for jid in self.asked if jid != "2026a" or ("d", "done") in self.told]
+        self.asked = [jid for jid in self.asked if jid not in due]
+        return [(jid, "not within 120 s" if jid == "2026a" else None) for jid in due]
+
+    monkeypatch.setattr(Jobs, "answers", answers)
+    monkeypatch.setattr(Jobs, "outcome", lambda self, site, jid: {} if site == "a" else None)
+    master.ways["a"] = "hang"
+    code, text = everything(master, concurrency=2, budget=1)
+    assert code == 1 and "site a: its job did not begin: not within 120 s" in text
+    assert [phase for site, phase in master.jobs.told if site == "a"] == ["begin", "failed"]
+    assert {site for site, phase in master.jobs.told if phase == "done"} == {"b", "c", "d"}
+
+
 def test_a_line_for_each_change_where_there_is_no_terminal(master, capsys):
     master.ways["a"] = 2
     everything(master)
@@ -331,6 +354,8 @@ def test_a_rollout_that_died_is_continued(master, opts, monkeypatch):
     assert [site for site, *_ in master.jobs.started] == ["c", "d"]
     assert ("b", "followed") in master.jobs.told
     assert "done before this rollout was run again, by job old" in text
+    # As long as its steps took.
+    assert " a 1 done 2 s old " in text
 
 
 def test_a_site_where_another_rollout_runs_is_named(master):
@@ -439,6 +464,24 @@ def test_a_report_is_written_for_its_owner_only_and_has_no_secrets(master, tmp_p
     assert said["sites"][0]["steps"][0] == {
         "name": "The site is whole", "at": 0.0, "seconds": 2.0, "result": False, "comment": "no room", "changed": True,
     }  # fmt: skip
+
+
+def test_a_report_is_not_written_all_the_time_and_at_the_end_always(master, tmp_path, monkeypatch):
+    written = []
+
+    def slow(report, places, words, duration):
+        now[0] += 10
+        written.append(dict(report["counts"]))
+
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    assert master.functions["slapos_ha_rollout.run"]
+    master.utils["slapos_rollout_page.write"] = slow
+    # One after the other; the second ends within the first's twentyfold, the third after it.
+    master.ways.update(b=2, c=3, d=4)
+    master.at[4] = lambda: now.__setitem__(0, now[0] + 200)
+    assert everything(master, report=str(tmp_path))[0] == 0
+    assert written == [{"done": 1, "running": 3}, {"done": 3, "running": 1}, {"done": 4}]
 
 
 def test_a_report_that_cannot_be_written_any_more_stops_nothing(master, tmp_path):
