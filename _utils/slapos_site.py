@@ -368,7 +368,10 @@ class _Site:
         ]
 
 
-def _call(client, target, target_type, function, args=(), kwargs=None, waiting=_WAITING):
+def _call(
+    client, target, target_type, function, args=(), kwargs=None, waiting=_WAITING, silent=None
+):
+    """{minion: answer}; to ``silent``, a set, go those that the master sent it to and that did not answer."""
     try:
         said = client.cmd(
             target,
@@ -379,13 +382,18 @@ def _call(client, target, target_type, function, args=(), kwargs=None, waiting=_
             timeout=waiting[0],
             gather_job_timeout=waiting[1],
             full_return=True,
+            expect_minions=silent is not None,
         )
     except SaltClientError as error:
         raise _unpublished(error) from None
     answers = {}
     for minion, answer in said.items():
-        if isinstance(answer, dict) and "ret" in answer:
+        if not isinstance(answer, dict) or "ret" not in answer:
+            continue
+        if answer.get("out") != "no_return":
             answers[minion] = answer["ret"]
+        elif silent is not None:
+            silent.add(minion)
     return answers
 
 
@@ -464,20 +472,27 @@ def _asked(client, site, minions, asked, waiting):
     {minion: slapos_ha.facts} of the site, or of every minion with the pillar where the site is not known.
 
     Facts cost a node seconds: on a master with many sites only those of the site are asked. The other node may have another site's name in the pillar that
-    it has loaded, so it is asked by its own name too.
+    it has loaded, so it is asked by its own name too. Who was silent is not waited for a second time.
     """
 
-    def ask(target, target_type):
-        return _call(client, target, target_type, "slapos_ha.facts", (), asked, waiting)
+    def ask(target, target_type, silent=None):
+        return _call(client, target, target_type, "slapos_ha.facts", (), asked, waiting, silent)
 
     if minions is not None:
         return ask(minions, "list")
-    said = ask(f"slapos_ha:site:{site}", "pillar") if site else {}
+    silent = set()
+    said = ask(f"slapos_ha:site:{site}", "pillar", silent) if site else {}
+    if silent and not said:
+        names = sorted(silent)
+        raise stop(
+            "\n".join(f"site {site}: minion {name!r} does not answer" for name in names),
+            f"See whether the node is up and its salt-minion runs: salt -L {','.join(names)} test.ping",
+        )
     missing = set()
     for answer in said.values():
         if isinstance(answer, dict) and "node" in answer:
             missing.update(_minions(answer).values())
-    missing -= set(said)
+    missing -= {*said, *silent}
     if missing:
         said.update(ask(sorted(missing), "list"))
     return said or ask("slapos_ha:*", "pillar")

@@ -127,16 +127,21 @@ def test_what_is_wrong_is_said(healthy, spoil, sentence):
 
 
 class Client:
-    """Answers like LocalClient.cmd(full_return=True)."""
+    """Answers like LocalClient.cmd(full_return=True), which says of a minion that was expected and is silent what is below."""
 
-    def __init__(self, answers):
-        self.answers = answers
+    def __init__(self, answers, silent=()):
+        self.answers, self.silent, self.asked = answers, silent, []
 
-    def cmd(self, target, function, **kwargs):
-        return {
+    def cmd(self, target, function, tgt_type, expect_minions, **kwargs):
+        self.asked.append((target, tgt_type))
+        said = {
             minion: {"ret": copy.deepcopy(answer), "retcode": 0}
             for minion, answer in self.answers.items()
         }
+        for minion in self.silent if expect_minions else ():
+            ret = "Minion did not return. [No response]\nThe minions may not have all finished running"
+            said[minion] = {"out": "no_return", "ret": ret, "retcode": 1}
+        return said
 
 
 def snapshot(monkeypatch, answers, site=None, accepted=("demo1", "demo2")):
@@ -175,6 +180,26 @@ def test_a_node_that_is_no_minion(monkeypatch, world):
 def test_a_minion_that_does_not_answer(monkeypatch, world):
     _, problems = snapshot(monkeypatch, {"demo1": world.facts["demo1"]})
     assert len(problems) == 1 and "minion 'demo2' does not answer" in problems[0]
+
+
+def test_a_silent_minion_of_a_site_that_was_named_is_waited_for_once(monkeypatch, world):
+    monkeypatch.setattr(site_util, "_accepted_minions", lambda opts: ["demo1", "demo2"])
+    client = Client({"demo1": world.facts["demo1"]}, silent=["demo2"])
+    facts, problems = site_util._snapshot(client, {}, "paris")
+    assert list(facts) == ["demo1"] and "minion 'demo2' does not answer" in problems[0]
+    assert client.asked == [("slapos_ha:site:paris", "pillar")]
+
+
+def test_a_site_of_which_nobody_answers_is_no_reason_to_ask_all_others():
+    client = Client({}, silent=["demo2", "demo1"])
+    with pytest.raises(CommandExecutionError) as error:
+        site_util._snapshot(client, {}, "paris")
+    assert str(error.value).splitlines() == [
+        "site paris: minion 'demo1' does not answer",
+        "site paris: minion 'demo2' does not answer",
+    ]
+    assert error.value.remedy.endswith("salt -L demo1,demo2 test.ping")
+    assert client.asked == [("slapos_ha:site:paris", "pillar")]
 
 
 def test_modules_that_are_not_synced(monkeypatch):
