@@ -115,15 +115,6 @@ def _provision(site):
     site.sls(site.first, "slapos_ha.provision")
 
 
-def _software(site):
-    if _registered("slapos")(site):
-        site.states(site.nodes, "state.sls", "slapos_ha")
-        return
-    # SlapOS's takes longest and is wanted last: re6st need not wait for it.
-    site.states(site.nodes, "state.sls", "slapos_ha.re6st")
-    site.notes.append("re6st is installed on both nodes; SlapOS is looked for when its step comes")
-
-
 def _move(target):
     def act(site):
         node = getattr(site, target)
@@ -243,7 +234,7 @@ _STEPS = (
         "software",
         "what is local is installed and configured on both nodes",
         None,
-        _software,
+        lambda site: site.states(site.nodes, "state.sls", "slapos_ha.software"),
     ),
     (
         "re6st_first",

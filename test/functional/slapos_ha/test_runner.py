@@ -146,7 +146,7 @@ def test_a_red_gate_is_an_answer_of_the_runner(runners, world, minions):
 
 # --- The orchestration, and who has the site -----------------------------------------------------------------------------------------------
 
-SOFTWARE = (["demo1", "demo2"], "state.sls", "slapos_ha")
+SOFTWARE = (["demo1", "demo2"], "state.sls", "slapos_ha.software")
 HEALTHY = (["demo1"], "state.single", "opensvc.healthy")
 
 
@@ -288,19 +288,14 @@ def test_a_gate_that_is_forced_by_pillar(runners, world, minions):
     assert (["demo2"], "state.single", "opensvc.placed") in minions.done
 
 
-def test_re6st_does_not_wait_for_the_software_of_slapos(runners, world, minions):
+def test_slapos_is_on_the_second_node_before_the_service_is(runners, world, minions):
     half_deployed(world)
     for facts in world.facts.values():
         facts["slapos"] = {"registered": False}
         facts["agent"] = {"major": 2, "version": "2.1-1890"}
-    states = {state["__id__"]: state for state in orchestrate(runners)}
-    local = states["What is local is installed and configured on both nodes"]
-    assert local["result"] is True and "re6st is installed on both nodes" in local["comment"]
-    both, path = ["demo1", "demo2"], "state.sls"
-    assert (both, path, "slapos_ha.re6st") in minions.done and SOFTWARE not in minions.done
-    first = (["demo1"], path, "slapos_ha.slapos.registered")
-    # The second node has it before the first has something to move there.
-    assert minions.done[minions.done.index(first) - 1] == (["demo2"], path, "slapos_ha.slapos")
+    orchestrate(runners)
+    first = minions.done.index((["demo1"], "state.sls", "slapos_ha.slapos.registered"))
+    assert minions.done[first - 1] == (["demo2"], "state.sls", "slapos_ha.slapos")
 
 
 @pytest.mark.parametrize("force", [["all"], ["drbd_target"], "versions"])

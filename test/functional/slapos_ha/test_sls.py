@@ -34,6 +34,20 @@ def test_a_highstate_of_a_node_that_is_not_deployed_registers_and_provisions_not
     }  # fmt: skip
 
 
+# A deployment that has come as far as re6st, and one where re6st has run on both nodes.
+@pytest.mark.parametrize("disabled, all_of_it", [("true", False), ("false", True), (None, True)])
+def test_before_re6st_nobody_waits_for_slapos(make_loaders, tmp_path, disabled, all_of_it):
+    loaders = make_loaders("demo2", yaml.safe_load((ROOT / "pillar.example").read_text()))
+    loaders.opts["opensvc.etc"] = str(tmp_path)
+    file = tmp_path / "namespaces/slapos/svc/comp1.conf"
+    file.parent.mkdir(parents=True)
+    if disabled:
+        file.write_text(f"[DEFAULT]\nid = 7\n[app#0]\ntype = forking\ndisable = {disabled}\n")
+    low = loaders.modules.state.show_low_sls("slapos_ha.software")
+    made = {chunk["name"] for chunk in low if chunk["fun"] == "environment_present"}
+    assert made == {"/opt/re6st", *(["/opt/slapos"] if all_of_it else [])}
+
+
 def test_the_service_is_converged_from_the_preferred_node_only(node):
     name, loaders = node
     functions = {
