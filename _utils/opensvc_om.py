@@ -2,9 +2,12 @@
 The seam to ``om``, the command of the OpenSVC agent: nothing else of this formula starts it.
 
 The execution module ``opensvc`` has several files; each builds the same ``agent`` from its own ``__salt__``, ``__opts__`` and ``__context__``. What is
-kept in ``__context__`` lives for one job: which agent this is, and the last answer of the daemon, which states of one run share.
+kept in ``__context__`` lives for one job: which agent this is, and the last answer of the daemon, which states of one run share. Which agent this is is
+also kept below the minion's cachedir, as long as ``om`` is the same file: to ask costs each job a process.
 """
 
+import contextlib
+import json
 import os
 import re
 import socket
@@ -20,6 +23,8 @@ from salt.exceptions import CommandExecutionError
 _SHARED_FOR = 15
 _SNAPSHOT = "opensvc.snapshot"
 _VERSION = "opensvc.version"
+# Seconds for which a version is believed without asking: one that is run from its source tree may change around om.
+_BELIEVED_FOR = 86400
 
 
 def agent(functions, utils, opts, context):
@@ -109,9 +114,12 @@ class _Agent:
     def version(self):
         """``{"major", "version"}``: each agent refuses the other's way to ask for it, and refusing is harmless here."""
         program = self.program
-        key = (program, os.stat(program).st_mtime)
-        known = self._context.get(_VERSION)
-        if known and known["key"] == key:
+        about = os.stat(program)
+        # What a package brings is a new file, with a new number and a time of change that nobody can set.
+        key = [program, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns]
+        known = self._context.get(_VERSION) or self._kept_version()
+        if known.get("key") == key:
+            self._context[_VERSION] = known
             return dict(known["answer"])
         for args in (["node", "--version"], ["--version"]):
             answer = self.run(args, 60)
@@ -120,14 +128,32 @@ class _Agent:
                 number = re.match(r"(\d+)\.", text)
                 # Run from its source tree agent 2.1 calls itself "dev".
                 major = int(number.group(1)) if number else (2 if args[0] == "node" else 3)
-                self._context[_VERSION] = {
-                    "key": key,
-                    "answer": {"major": major, "version": text},
-                }
-                return {"major": major, "version": text}
+                known = {"key": key, "answer": {"major": major, "version": text}}
+                self._context[_VERSION] = known
+                self._keep_version(known)
+                return dict(known["answer"])
         raise CommandExecutionError(
             f"{program} is no OpenSVC agent that is known here: it says neither 'om node version …' (2.1) nor 'om version …' (3)"
         )
+
+    @property
+    def _version_file(self):
+        return os.path.join(self._opts["cachedir"], "slapos_ha", "opensvc_version")
+
+    def _kept_version(self):
+        try:
+            with salt.utils.files.fopen(self._version_file, encoding="utf-8") as handle:
+                kept = json.load(handle)
+            return kept if 0 <= time.time() - kept["at"] < _BELIEVED_FOR else {}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
+    def _keep_version(self, known):
+        # Where it cannot be kept it is asked again.
+        with contextlib.suppress(OSError):
+            os.makedirs(os.path.dirname(self._version_file), mode=0o700, exist_ok=True)
+            with salt.utils.atomicfile.atomic_open(self._version_file, "w") as handle:
+                json.dump({**known, "at": time.time()}, handle)
 
     def status(self, fresh=True):
         """The cluster's status in one shape; ``fresh=False`` takes what another state of this run has just got."""

@@ -141,6 +141,8 @@ def agent(tmp_path, utils, om, monkeypatch):
     monkeypatch.setattr("socket.gethostname", lambda: "demo1")
 
     def major(number):
+        # Another agent is another file.
+        program.write_text("#!/bin/false\n" + "#" * number)
         if number < 3:
             om.says(["node", "--version"], "om node version 2.1-1890\n")
         else:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 
 import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -35,6 +36,48 @@ def test_agent_2_is_known_by_one_process_for_the_whole_job(agent):
     assert agent.version() == {"major": 2, "version": "2.1-1890"}
     assert agent.version() == {"major": 2, "version": "2.1-1890"}
     assert agent.om.calls == [["node", "--version"]]
+
+
+def test_the_next_job_knows_the_agent_too(agent):
+    agent.version()
+    agent.context.clear()
+    assert agent.version() == {"major": 2, "version": "2.1-1890"}
+    assert agent.om.calls == [["node", "--version"]]
+
+
+def rewritten(agent):
+    """As a package does it: another file of the same name."""
+    new = agent.program.with_name("new")
+    new.write_text(agent.program.read_text())
+    new.chmod(0o755)
+    new.rename(agent.program)
+
+
+def aged(agent):
+    file = pathlib.Path(agent.opts["cachedir"]) / "slapos_ha/opensvc_version"
+    kept = json.loads(file.read_text())
+    file.write_text(json.dumps({**kept, "at": kept["at"] - 86401}))
+
+
+def spoilt(agent):
+    (pathlib.Path(agent.opts["cachedir"]) / "slapos_ha/opensvc_version").write_text("{")
+
+
+@pytest.mark.parametrize("happens", [rewritten, aged, spoilt])
+def test_the_next_job_asks_when_it_cannot_know(agent, happens):
+    agent.version()
+    happens(agent)
+    agent.context.clear()
+    agent.become(3)
+    assert agent.version() == {"major": 3, "version": "3.0.0-rc21"}
+
+
+def test_what_cannot_be_kept_is_asked_again(agent):
+    agent.opts["cachedir"] = "/proc/no/such"
+    for _ in range(2):
+        agent.context.clear()
+        assert agent.version()["major"] == 2
+    assert len(agent.om.calls) == 2
 
 
 def test_agent_3_is_known_by_its_refusal_and_its_own_way(agent):
