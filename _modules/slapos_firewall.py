@@ -16,6 +16,7 @@ this formula's own and are compared as a whole.
 
 import os
 import socket
+import time
 
 import salt.utils.files
 import salt.utils.path
@@ -30,6 +31,9 @@ UNIT = "/etc/systemd/system/slapos-ha-firewall.service"
 POLICY = "/etc/firewalld/policies/slapos_ha.xml"
 _UFW_DEFAULTS = "/etc/default/ufw"
 _UFW_RULES = ("/etc/ufw/user.rules", "/etc/ufw/user6.rules")
+# Seconds for which states of one run may share what ufw has said, until something is done.
+_SHARED_FOR = 15
+_UFW = "slapos_firewall.ufw"
 
 
 def __virtual__():
@@ -172,6 +176,19 @@ def nftables_load(ruleset):
 # --- ufw ------------------------------------------------------------------------------------------------------------------------------------------
 
 
+def _ufw(*words):
+    """What ufw says of itself: half a second of Python, several times in a state run."""
+    kept = __context__.setdefault(_UFW, {})
+    if words not in kept or time.monotonic() - kept[words][0] > _SHARED_FOR:
+        kept[words] = (time.monotonic(), _run("ufw", *words))
+    return kept[words][1]
+
+
+def _ufw_act(*words):
+    __context__.pop(_UFW, None)
+    _run("ufw", *words)
+
+
 def ufw_in_place(rules):
     """
     Say whether ufw filters with the rules, before those of anybody else.
@@ -187,7 +204,7 @@ def ufw_in_place(rules):
 
     Returns a bool. Raises CommandExecutionError when ufw is not installed or not active.
     """
-    status = _run("ufw", "status")
+    status = _ufw("status")
     if not __utils__["slapos_firewall.ufw_active"](status):
         raise CommandExecutionError("ufw is not active")
     return __utils__["slapos_firewall.ufw_in_place"](status, rules, _ufw_ipv6())
@@ -209,7 +226,7 @@ def ufw_added():
 
     Returns a list of rules (str) as :py:func:`rules` returns them. Raises CommandExecutionError when ufw is not installed or fails.
     """
-    return __utils__["slapos_firewall.ufw_added"](_run("ufw", "show", "added"))
+    return __utils__["slapos_firewall.ufw_added"](_ufw("show", "added"))
 
 
 def ufw_put(rules):
@@ -230,14 +247,14 @@ def ufw_put(rules):
     """
     old = ufw_added()
     for rule in [rule for rule in old if rule not in rules]:
-        _run("ufw", "delete", *rule.split())
+        _ufw_act("delete", *rule.split())
     for rule in reversed(rules):
         if ":" in rule and not _ufw_ipv6():
             continue
         if rule in old:
             # ufw leaves a rule that it has where it is.
-            _run("ufw", "delete", *rule.split())
-        _run("ufw", "prepend", *rule.split(), "comment", TABLE)
+            _ufw_act("delete", *rule.split())
+        _ufw_act("prepend", *rule.split(), "comment", TABLE)
     return True
 
 
@@ -334,7 +351,7 @@ def _nftables_works():
 
 def _ufw_works():
     ufw_in_place([])
-    added = _run("ufw", "show", "added")
+    added = _ufw("show", "added")
     contrary = __utils__["slapos_firewall.ufw_contrary"](added, rules("ufw"))
     if contrary:
         raise CommandExecutionError(
@@ -427,7 +444,7 @@ def remove(kind, name):
     elif kind == "nftables table":
         _run("nft", "delete", "table", *name.split())
     elif kind == "ufw rule":
-        _run("ufw", "delete", *name.split())
+        _ufw_act("delete", *name.split())
     elif kind == "firewalld policy":
         os.unlink(_at(name))
         if not _ask("firewall-cmd", "--state")["retcode"]:

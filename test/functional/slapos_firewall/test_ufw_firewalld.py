@@ -84,7 +84,8 @@ place.write_text(json.dumps(state))
 
 
 class Fake:
-    def __init__(self, folder, name, program, **state):
+    def __init__(self, context, folder, name, program, **state):
+        self.context = context
         self.place = folder / f"{name}.json"
         self.now(active=True, **state)
         path = folder / "bin" / name
@@ -93,6 +94,8 @@ class Fake:
         path.chmod(0o755)
 
     def now(self, **state):
+        # States of one run share what it said.
+        self.context.clear()
         known = json.loads(self.place.read_text()) if self.place.exists() else {}
         self.place.write_text(json.dumps({**known, **state}))
 
@@ -100,10 +103,12 @@ class Fake:
     def rules(self):
         return json.loads(self.place.read_text())["rules"]
 
-    def acts(self):
+    def calls(self):
         book = self.place.with_suffix(".calls")
-        told = book.read_text().splitlines() if book.exists() else []
-        return [line for line in told if line.split()[0] in ("prepend", "delete")]
+        return book.read_text().splitlines() if book.exists() else []
+
+    def acts(self):
+        return [line for line in self.calls() if line.split()[0] in ("prepend", "delete")]
 
 
 SSH = ["allow 22/tcp", ""]
@@ -119,15 +124,15 @@ def root(loaders):
 
 
 @pytest.fixture
-def ufw(tmp_path, monkeypatch):
-    made = Fake(tmp_path, "ufw", UFW, rules=[["allow 1214/tcp", ""], SSH])
+def ufw(loaders, tmp_path, monkeypatch):
+    made = Fake(loaders.context, tmp_path, "ufw", UFW, rules=[["allow 1214/tcp", ""], SSH])
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
     return made
 
 
 @pytest.fixture
-def firewalld(tmp_path, monkeypatch):
-    made = Fake(tmp_path, "firewall-cmd", FIREWALLD, rules=None)
+def firewalld(loaders, tmp_path, monkeypatch):
+    made = Fake(loaders.context, tmp_path, "firewall-cmd", FIREWALLD, rules=None)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
     return made
 
@@ -183,6 +188,24 @@ def test_what_somebody_has_done_to_the_rules_of_ufw_is_put_right(loaders, ufw, s
     assert ret.result is True and ret.changes, ret.comment
     assert [rule for rule, _ in ufw.rules[: len(RULES)]] == RULES
     assert [rule for rule, comment in ufw.rules[len(RULES) :] if comment] == []
+
+
+def test_states_of_one_run_ask_ufw_once(loaders, ufw):
+    """Half a second and more of Python each time."""
+    rules = loaders.modules.slapos_firewall.rules("ufw")
+    run = {
+        "ready": {"slapos_firewall": ["ready", {"backend": "ufw"}, {"order": 1}]},
+        "ruled": {"slapos_firewall": ["ufw_ruled", {"rules": rules}, {"order": 2}]},
+    }
+
+    def asked():
+        before = len(ufw.calls())
+        answer = loaders.modules.state.high(run)
+        assert {one["result"] for one in answer.raw.values()} == {True}
+        return [call for call in ufw.calls()[before:] if call not in ufw.acts()]
+
+    assert asked() == ["status", "show added", "status"]
+    assert asked() == ["status", "show added"]
 
 
 def test_ufw_that_does_not_filter_is_not_switched_on(loaders, ufw):
