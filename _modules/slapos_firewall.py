@@ -350,9 +350,10 @@ def _nftables_works():
 
 
 def _ufw_works():
-    ufw_in_place([])
-    added = _ufw("show", "added")
-    contrary = __utils__["slapos_firewall.ufw_contrary"](added, rules("ufw"))
+    wanted = rules("ufw")
+    if ufw_in_place(wanted):
+        return
+    contrary = __utils__["slapos_firewall.ufw_contrary"](_ufw("show", "added"), wanted)
     if contrary:
         raise CommandExecutionError(
             f"ufw has {', '.join(contrary)}, for which it would leave out ours: ufw delete {contrary[0]}"
