@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shutil
 import tempfile
 
 import salt.utils.files
@@ -15,6 +16,8 @@ from salt.exceptions import CommandExecutionError
 
 # Salt's loader joins the functions of all files of one virtual name.
 __virtualname__ = "slapos_node"
+# In an environment as long as something is being done to it: left by what was killed, of which neither pip nor anybody else can say what it lacks.
+_UNFINISHED = "slapos_ha.unfinished"
 
 
 def __virtual__():
@@ -33,7 +36,8 @@ def _alone(prefix):
 
 def _missing(prefix, requirements):
     missing = __salt__["slapos_node.missing_requirements"](prefix, requirements)
-    if not os.path.exists(os.path.join(prefix, "bin", "python")):
+    unfinished = os.path.exists(os.path.join(prefix, _UNFINISHED))
+    if unfinished or not os.path.exists(os.path.join(prefix, "bin", "python")):
         missing["environment"] = {"old": None, "new": prefix}
     return missing
 
@@ -53,8 +57,8 @@ def environment_missing(prefix, requirements):
     requirements
         A list of ``name==version`` (list of str).
 
-    Returns ``{name: {"old": version or None, "new": version}}`` of what differs, with ``environment`` where there is none. Raises
-    SaltInvocationError for a requirement that is not pinned.
+    Returns ``{name: {"old": version or None, "new": version}}`` of what differs, with ``environment`` where there is none, or one whose installation was
+    killed. Raises SaltInvocationError for a requirement that is not pinned.
     """
     with _alone(prefix):
         return _missing(prefix, requirements)
@@ -92,9 +96,11 @@ def environment_install(
         missing = _missing(prefix, requirements)
         if not missing:
             return missing
+        unfinished = _begun(prefix)
         if "environment" in missing:
+            _cleared(prefix)
             # python3-venv may be missing: then the error of `venv` names the package to install.
-            _run([python, "-m", "venv", "--clear", prefix], f"making the environment {prefix}")
+            _run([python, "-m", "venv", prefix], f"making the environment {prefix}")
         lines = []
         for requirement in requirements:
             digests = (hashes or {}).get(requirement.partition("==")[0], [])
@@ -108,8 +114,38 @@ def environment_install(
             args += ["--require-hashes"] if hashes else []
             args += ["--no-index"] if no_index else []
             args += ["--find-links", find_links] if find_links else []
-            _run(args, f"installing {', '.join(requirements)} into {prefix}")
+            try:
+                _run(args, f"installing {', '.join(requirements)} into {prefix}")
+            finally:
+                # Not reached when this is killed. A pip that gives up by itself does so before it changes anything.
+                os.sync()
+                os.unlink(unfinished)
         return missing
+
+
+def _begun(prefix):
+    """Mark an environment as unfinished, on the disk before anything else is."""
+    if not os.path.isdir(prefix):
+        os.makedirs(prefix)
+        # Users of SlapOS's build run what is in it, whatever the minion's umask is.
+        os.chmod(prefix, 0o755)
+    path = os.path.join(prefix, _UNFINISHED)
+    for name, flags in ((path, os.O_WRONLY | os.O_CREAT), (prefix, os.O_RDONLY)):
+        handle = os.open(name, flags, 0o600)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    return path
+
+
+def _cleared(prefix):
+    """What `venv --clear` does, but for the mark."""
+    for entry in list(os.scandir(prefix)):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        elif entry.name != _UNFINISHED:
+            os.unlink(entry.path)
 
 
 def environments():

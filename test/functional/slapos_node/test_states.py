@@ -386,20 +386,62 @@ def test_environment_present(states, wheels, tmp_path):
     ret = states.environment_present(**args, requirements=["one==1.0"], test=True)
     assert ret.result is None and not name.exists()
     assert ret.changes["one"] == {"old": None, "new": "1.0"}
-    ret = states.environment_present(
-        **args, requirements=["one==1.0"], hashes={"one": ["sha256:" + "0" * 64]}
-    )
+    umask = os.umask(0o077)
+    try:
+        ret = states.environment_present(
+            **args, requirements=["one==1.0"], hashes={"one": ["sha256:" + "0" * 64]}
+        )
+    finally:
+        os.umask(umask)
     assert ret.result is False and "one" not in ret.changes
     ret = states.environment_present(
         **args, requirements=["one==1.0"], hashes={"one": [digests["1.0"]]}
     )
     assert ret.result is True and ret.changes == {"one": {"old": None, "new": "1.0"}}
     # Others run this interpreter: whatever the minion's umask is.
-    assert oct((name / "bin").stat().st_mode)[-3:] == "755"
+    assert [oct(path.stat().st_mode)[-3:] for path in (name, name / "bin")] == ["755", "755"]
     ret = states.environment_present(**args, requirements=["one==2.0"])
     assert ret.changes == {"one": {"old": "1.0", "new": "2.0"}}
     ret = states.environment_present(**args, requirements=["one==9.0"])
     assert ret.result is False and "one==9.0" in ret.comment and ret.changes == {}
+
+
+def test_an_environment_whose_installation_was_killed_is_made_anew(states, wheels, tmp_path):
+    """Killed in venv there is no pip; killed in pip there is metadata without the files, which pip takes for installed."""
+    folder, _ = wheels
+    name = tmp_path / "env"
+    args = {"name": str(name), "find_links": str(folder), "no_index": True}
+    args["requirements"] = ["one==1.0"]
+    program = tmp_path / "python3"
+    seen = tmp_path / "seen"
+    program.write_text(f'#!/bin/sh\nls {name} >>{seen}\nexec /usr/bin/python3 "$@"\n')
+    program.chmod(0o755)
+    mark = name / "slapos_ha.unfinished"
+    site = next(pathlib.Path("/usr/lib").glob("python3.*")).name
+    (name / f"lib/{site}/site-packages/one-1.0.dist-info").mkdir(parents=True)
+    (name / f"lib/{site}/site-packages/one-1.0.dist-info/METADATA").write_text("Name: one\nVersion: 1.0\n")  # fmt: skip
+    (name / "bin").mkdir()
+    (name / "bin/python").symlink_to("/usr/bin/python3")
+    mark.touch()
+    ret = states.environment_present(**args, test=True)
+    assert ret.result is None and "environment" in ret.changes and mark.exists()
+    ret = states.environment_present(**args, python=str(program))
+    assert ret.result is True and "environment" in ret.changes, ret.comment
+    assert not mark.exists() and (name / "bin/pip").exists()
+    # While it is made it has the mark, and nothing of what was there.
+    assert seen.read_text().split() == ["slapos_ha.unfinished"]
+    assert states.environment_present(**args).changes == {}
+
+
+def test_a_pip_that_gives_up_costs_nobody_his_environment(states, wheels, tmp_path):
+    folder, _ = wheels
+    name = tmp_path / "env"
+    args = {"name": str(name), "find_links": str(folder), "no_index": True}
+    assert states.environment_present(**args, requirements=["one==1.0"]).result is True
+    before = (name / "pyvenv.cfg").stat().st_ino
+    assert states.environment_present(**args, requirements=["one==9.0"]).result is False
+    assert states.environment_present(**args, requirements=["one==1.0"]).changes == {}
+    assert (name / "pyvenv.cfg").stat().st_ino == before
 
 
 def test_an_environment_that_is_right_costs_no_process(states, wheels, tmp_path, monkeypatch):

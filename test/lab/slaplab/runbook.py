@@ -97,9 +97,11 @@ def run(lab, command):
     """Run a command where it belongs; what it printed, when it ends as the page says, and else an error with it."""
     done = _run(lab, command)
     if done.returncode != command.code:
+        # Of an orchestration what failed first: what follows says only that it did.
+        failed = done.stdout.find("Result: False")
+        said = done.stdout[-2000:] if failed < 0 else done.stdout[max(failed - 300, 0) :][:2000]
         raise LabError(
-            f"line {command.number}, {command.where}: {command.line}: exit code {done.returncode}, not {command.code}: "
-            + done.stdout[-2000:]
+            f"line {command.number}, {command.where}: {command.line}: exit code {done.returncode}, not {command.code}: {said}"
         )
     return done.stdout
 
