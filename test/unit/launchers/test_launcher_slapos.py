@@ -303,6 +303,7 @@ def test_status_of_a_stale_socket_and_of_what_a_crash_left(world):
     code, _, warnings = world.service.status()
     assert code == 2 and "this is left: supervisord[" in warnings[0]
     world.supervisor.kill()
+    world.supervisor.wait()
     assert world.service.status() == (1, [], [])
     world.given = GIVEN[:1]
     code, _, warnings = world.service.status()
