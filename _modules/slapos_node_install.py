@@ -90,12 +90,14 @@ def environment_install(
         The interpreter that the environment is made of (str).
 
     Returns what differed before, as :py:func:`environment_missing` does; empty when nothing was to be done. Raises CommandExecutionError with the
-    last lines of what failed.
+    last lines of what failed, and before anything is changed where the folder holds something and is no environment.
     """
     with _alone(prefix):
         missing = _missing(prefix, requirements)
         if not missing:
             return missing
+        if "environment" in missing:
+            _refuse_foreign(prefix)
         unfinished = _begun(prefix)
         if "environment" in missing:
             _cleared(prefix)
@@ -121,6 +123,16 @@ def environment_install(
                 os.sync()
                 os.unlink(unfinished)
         return missing
+
+
+def _refuse_foreign(prefix):
+    """A folder is emptied for an environment only where it was one, or nothing is in it: a wrong prefix may be /opt."""
+    ours = any(os.path.exists(os.path.join(prefix, name)) for name in ("pyvenv.cfg", _UNFINISHED))
+    if not ours and os.path.isdir(prefix) and os.listdir(prefix):
+        raise CommandExecutionError(
+            f"{prefix} is no Python environment and holds {', '.join(sorted(os.listdir(prefix))[:3])}: nothing was changed; move it away, or give another "
+            "install:prefix"
+        )
 
 
 def _begun(prefix):

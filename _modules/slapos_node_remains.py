@@ -352,7 +352,9 @@ def _software(look):
         prefix = install["prefix"]
         if install["method"] == "pip" and os.path.isdir(_at(prefix)):
             why = None
-            if not os.path.exists(_at(f"{prefix}/pyvenv.cfg")):
+            # The second is in one whose installation was killed before it had the first.
+            marks = ("pyvenv.cfg", "slapos_ha.unfinished")
+            if not any(os.path.exists(_at(f"{prefix}/{mark}")) for mark in marks):
                 why = "it is no Python environment, so it is not this formula's"
             found.append(_item("environment", prefix, stays=why))
     points = {line[2] for line in _mount_lines()}

@@ -396,6 +396,13 @@ def test_a_folder_that_is_no_environment_stays(world, removed):
     assert "environment /opt/env stays" in ret.comment
 
 
+def test_an_environment_that_was_killed_at_its_beginning_goes(world, removed):
+    bare(world)
+    (world.prefix / "pyvenv.cfg").unlink()
+    (world.prefix / "slapos_ha.unfinished").touch()
+    assert removed("software").result is True and not world.prefix.exists()
+
+
 def test_a_mount_point_with_something_below_stays(world, removed):
     bare(world)
     (world.root / "srv/slapgrid/theirs").mkdir()

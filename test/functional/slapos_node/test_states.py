@@ -433,6 +433,20 @@ def test_an_environment_whose_installation_was_killed_is_made_anew(states, wheel
     assert states.environment_present(**args).changes == {}
 
 
+def test_a_folder_that_is_somebody_elses_is_not_emptied_for_an_environment(
+    states, wheels, tmp_path
+):
+    folder, _ = wheels
+    name = tmp_path / "opt"
+    name.mkdir()
+    (name / "theirs").write_text("data")
+    args = {"name": str(name), "find_links": str(folder), "no_index": True}
+    ret = states.environment_present(**args, requirements=["one==1.0"])
+    assert ret.result is False and ret.changes == {}
+    assert f"{name} is no Python environment and holds theirs: nothing was changed" in ret.comment
+    assert [path.name for path in name.iterdir()] == ["theirs"]
+
+
 def test_a_pip_that_gives_up_costs_nobody_his_environment(states, wheels, tmp_path):
     folder, _ = wheels
     name = tmp_path / "env"
