@@ -16,8 +16,6 @@ from salt.exceptions import CommandExecutionError
 
 # Salt's loader joins the functions of all files of one virtual name.
 __virtualname__ = "slapos_node"
-# In an environment as long as something is being done to it: left by what was killed, of which neither pip nor anybody else can say what it lacks.
-_UNFINISHED = "slapos_ha.unfinished"
 
 
 def __virtual__():
@@ -36,8 +34,8 @@ def _alone(prefix):
 
 def _missing(prefix, requirements):
     missing = __salt__["slapos_node.missing_requirements"](prefix, requirements)
-    unfinished = os.path.exists(os.path.join(prefix, _UNFINISHED))
-    if unfinished or not os.path.exists(os.path.join(prefix, "bin", "python")):
+    unfinished = __utils__["slapos_text.unfinished"](prefix)
+    if os.path.exists(unfinished) or not os.path.exists(os.path.join(prefix, "bin", "python")):
         missing["environment"] = {"old": None, "new": prefix}
     return missing
 
@@ -96,11 +94,13 @@ def environment_install(
         missing = _missing(prefix, requirements)
         if not missing:
             return missing
-        if "environment" in missing:
+        unfinished = __utils__["slapos_text.unfinished"](prefix)
+        fresh = "environment" in missing
+        if fresh:
             _refuse_foreign(prefix)
-        unfinished = _begun(prefix)
-        if "environment" in missing:
-            _cleared(prefix)
+        _mark(unfinished)
+        if fresh:
+            _clear(prefix, unfinished)
             # python3-venv may be missing: then the error of `venv` names the package to install.
             _run([python, "-m", "venv", prefix], f"making the environment {prefix}")
         lines = []
@@ -127,7 +127,7 @@ def environment_install(
 
 def _refuse_foreign(prefix):
     """A folder is emptied for an environment only where it was one, or nothing is in it: a wrong prefix may be /opt."""
-    ours = any(os.path.exists(os.path.join(prefix, name)) for name in ("pyvenv.cfg", _UNFINISHED))
+    ours = __utils__["slapos_text.is_environment"](prefix)
     if not ours and os.path.isdir(prefix) and os.listdir(prefix):
         raise CommandExecutionError(
             f"{prefix} is no Python environment and holds {', '.join(sorted(os.listdir(prefix))[:3])}: nothing was changed; move it away, or give another "
@@ -135,28 +135,27 @@ def _refuse_foreign(prefix):
         )
 
 
-def _begun(prefix):
+def _mark(unfinished):
     """Mark an environment as unfinished, on the disk before anything else is."""
+    prefix = os.path.dirname(unfinished)
     if not os.path.isdir(prefix):
         os.makedirs(prefix)
         # Users of SlapOS's build run what is in it, whatever the minion's umask is.
         os.chmod(prefix, 0o755)
-    path = os.path.join(prefix, _UNFINISHED)
-    for name, flags in ((path, os.O_WRONLY | os.O_CREAT), (prefix, os.O_RDONLY)):
-        handle = os.open(name, flags, 0o600)
+    for path, flags in ((unfinished, os.O_WRONLY | os.O_CREAT), (prefix, os.O_RDONLY)):
+        handle = os.open(path, flags, 0o600)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
-    return path
 
 
-def _cleared(prefix):
+def _clear(prefix, unfinished):
     """What `venv --clear` does, but for the mark."""
     for entry in list(os.scandir(prefix)):
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path)
-        elif entry.name != _UNFINISHED:
+        elif entry.path != unfinished:
             os.unlink(entry.path)
 
 

@@ -352,9 +352,7 @@ def _software(look):
         prefix = install["prefix"]
         if install["method"] == "pip" and os.path.isdir(_at(prefix)):
             why = None
-            # The second is in one whose installation was killed before it had the first.
-            marks = ("pyvenv.cfg", "slapos_ha.unfinished")
-            if not any(os.path.exists(_at(f"{prefix}/{mark}")) for mark in marks):
+            if not __utils__["slapos_text.is_environment"](_at(prefix)):
                 why = "it is no Python environment, so it is not this formula's"
             found.append(_item("environment", prefix, stays=why))
     points = {line[2] for line in _mount_lines()}

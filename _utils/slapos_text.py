@@ -253,3 +253,15 @@ def release(version):
 def has_run(instance_root):
     """SlapOS has run on this filesystem, here or on the other node: supervisord writes its log in its first second, and it moves with the data."""
     return os.path.exists(os.path.join(instance_root, "var/log/supervisord.log"))
+
+
+def unfinished(prefix):
+    """The mark of a Python environment to which something is being done: left by what was killed, of which neither pip nor anybody else can say what it lacks."""
+    return os.path.join(prefix, "slapos_ha.unfinished")
+
+
+def is_environment(prefix):
+    """Whether a folder is a Python environment, or was to become one: what else is in a folder of that name is somebody else's."""
+    return any(
+        os.path.exists(path) for path in (os.path.join(prefix, "pyvenv.cfg"), unfinished(prefix))
+    )

@@ -470,6 +470,8 @@ def test_a_key_from_the_pillar_goes_by_standard_input(agent, cfg, major, command
     assert CANARY not in json.dumps(agent.om.calls) + caplog.text
     kept = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
     assert [path.name for path in kept] == ["opensvc_version"]
+    assert set(json.loads(kept[0].read_text())) == {"key", "answer", "at"}
+    assert CANARY not in kept[0].read_text()
     for missing in ("empty", "comp1:nothing", "nothing"):
         with pytest.raises(CommandExecutionError, match=f"pillar {missing} holds no text"):
             agent.key_set(CFG, "token", contents_pillar=missing)

@@ -13,6 +13,7 @@ def module():
     return load_module(
         "_modules/slapos_node_install.py",
         __salt__={"slapos_node.missing_requirements": lambda prefix, requirements: {}},
+        __utils__={"slapos_text.unfinished": load_module("_utils/slapos_text.py").unfinished},
     )
 
 
