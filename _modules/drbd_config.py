@@ -60,7 +60,8 @@ def configure(
     protocol
         A, B or C (str).
     resync_rate
-        Bytes per second (str), such as 100M.
+        Bytes per second (str), such as 100M. A quarter of it is c-min-rate, which is kept when much is written at the same time: DRBD 8.4's default, 250 KB/s,
+        leaves the standby without whole data for hours.
     shared_secret_pillar
         The *name* of the pillar key that holds the secret with which the peers authenticate each other (str); its value is read here.
     net

@@ -156,12 +156,12 @@ def resource_configured(
     protocol
         A, B or C (str).
     resync_rate
-        Bytes per second (str).
+        Bytes per second (str), such as 100M. A quarter of it is kept when much is written at the same time.
     shared_secret_pillar
         The *name* of the pillar key of the peers' shared secret (str).
     net
         Further options of that section (dict). Those given win over what is set by default: after-sb-0pri discard-zero-changes, after-sb-1pri and -2pri
-        disconnect, c-plan-ahead 0, and with a secret cram-hmac-alg and verify-alg sha256.
+        disconnect, c-plan-ahead 0, c-min-rate a quarter of resync_rate, and with a secret cram-hmac-alg and verify-alg sha256.
     disk_options, handlers, options
         The same of the sections disk, handlers and options (dict).
 

@@ -12,3 +12,11 @@ Service {{ site.path }} is on {{ site.nodes[0] }}:
     - timeout: {{ site.timeouts.switch | json }}
     - require:
       - opensvc: Service {{ site.path }} is provisioned
+
+# The agent takes DRBD down and up again while it provisions: what was written before the peer was back is copied now, and the next step moves the service there.
+DRBD resource {{ site.fqdn }} is in sync with its filesystem:
+  drbd.synced:
+    - name: {{ site.fqdn | json }}
+    - timeout: {{ site.timeouts.sync | json }}
+    - require:
+      - opensvc: Service {{ site.path }} is on {{ site.nodes[0] }}

@@ -79,7 +79,7 @@ class Bench:
             }
             run = site.deploy(self.lab)
             if run.retcode:
-                raise LabError(f"the deployment failed: {run.failed or run.text[-500:]}")
+                raise LabError(f"the deployment failed: {run.why}")
             self.first = run.seconds
             self.started = {h: collections.Counter(started()) for h, started in counters.items()}
         if record:

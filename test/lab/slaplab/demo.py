@@ -24,7 +24,7 @@ def demo(lab, tree=None, keep=False):
         first = site.deploy(lab, lambda data: _progress(console, data, begun))
         if first.retcode:
             console.print(first.text[-6000:])
-            raise LabError(f"the deployment failed: {first.failed}")
+            raise LabError(f"the deployment failed: {first.why}")
         console.print(
             f"deployed in {first.seconds:.0f} s; the agent's own commands took {first.agent_seconds:.0f} s of it: "
             f"{first.seconds / max(first.agent_seconds, 1):.2f} ×"

@@ -162,6 +162,22 @@ def answers(lab, host):
     return said.stdout.strip().splitlines()[-1:] in (["running"], ["degraded"])
 
 
+# What a host says of itself when a test has failed: the lab is gone when somebody reads it.
+EVIDENCE = (
+    "uptime; cat /proc/drbd | grep -v ^version; om mon | head -n 25; grep ' /srv' /proc/mounts; "
+    "dmesg | grep -i drbd | tail -n 15; journalctl -q -n 12 --no-pager -o cat -u opensvc-agent"
+)
+
+
+def evidence(lab):
+    """The state of both hosts as a text: DRBD, agent, mounts, the last lines of kernel and agent."""
+    told = []
+    for host in HOSTS:
+        said = ssh(lab, host, EVIDENCE, check=False).stdout if pids(lab, host) else "does not run"
+        told.append(f"== {host}\n{said.strip()}")
+    return "\n".join(told)
+
+
 def resident(lab, host):
     """Memory in MiB that the host takes from this machine (its guest memory is one shared file)."""
     biggest = 0

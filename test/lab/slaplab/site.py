@@ -64,6 +64,14 @@ def deploy(lab, report=None, begun=None, overdue=None, level="info", **options):
     return Run(process.returncode, text, time.monotonic() - since)
 
 
+def deployed(lab):
+    """Deploy the site, for a test that needs it deployed."""
+    answer = deploy(lab)
+    if answer.retcode:
+        raise LabError(f"the deployment failed: {answer.why}")
+    return answer
+
+
 class Run:
     """One run of the orchestration: exit code, seconds, and its states by step title in their order."""
 
@@ -91,6 +99,16 @@ class Run:
             for title, state in self.states.items()
             if state["result"] is False
         }
+
+    @property
+    def why(self):
+        """What to show of a run that did not end as it should: the steps that failed by themselves, else the end of its output."""
+        own = {
+            title: comment
+            for title, comment in self.failed.items()
+            if not comment.startswith("One or more requisite failed")
+        }
+        return own or self.text[-3000:]
 
     @property
     def agent_seconds(self):

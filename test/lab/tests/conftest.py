@@ -7,14 +7,28 @@ import sys
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from slaplab import cli, control, leaks  # noqa: E402 the path is set just above
+from slaplab import cli, control, hosts, leaks  # noqa: E402 the path is set just above
 from slaplab.base import Lab  # noqa: E402
+
+# The file of tests that the state of the hosts was last shown for.
+TOLD = pytest.StashKey()
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
         if pathlib.Path(__file__).parent in pathlib.Path(item.path).parents:
             item.add_marker(pytest.mark.lab)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """The first failure of a file shows the state of both hosts: those after it have its cause, mostly."""
+    report = yield
+    lab = getattr(item, "funcargs", {}).get("lab")
+    if report.failed and lab and item.config.stash.get(TOLD, None) != item.path:
+        item.config.stash[TOLD] = item.path
+        report.sections.append(("stdout: the hosts", hosts.evidence(lab)))
+    return report
 
 
 @pytest.fixture(scope="session")

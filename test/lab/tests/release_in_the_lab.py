@@ -26,7 +26,7 @@ def test_the_site_is_deployed_from_the_package(lab):
     served = control.salt(lab, "salt-run", "fileserver.file_list").stdout.split()
     assert "orch/deploy.sls" in served and "FORMULA" not in served, served
     answer = site.deploy(lab)
-    assert answer.retcode == 0 and not answer.failed, answer.failed or answer.text[-3000:]
+    assert answer.retcode == 0 and not answer.failed, answer.why
     assert len(answer.states) == 18
 
 

@@ -143,7 +143,7 @@ def test_what_salt_starts_is_counted_for_as_long_as_a_deployment_lasts(play):
 
 
 def test_a_deployment_that_fails_is_not_tried_again_for_each_part(play):
-    play.runs = [ran(retcode=1, failed={"a step": "no disk"})]
+    play.runs = [ran(retcode=1, why={"a step": "no disk"})]
     with pytest.raises(LabError, match="the deployment failed: .*no disk"):
         parts.deploy(play.bench, play.record)
     for _ in range(2):
@@ -257,7 +257,7 @@ DONE = {"seconds": 30.0, "done": True, "kib": 1000, "left": 0}
 def test_the_two_files_of_the_resource_differ_in_the_resync_only():
     texts = {name: CONF.resources(text)[parts.NAME] for name, text in parts.resources().items()}
     more = set(texts["tuned"]) - set(texts["default"])
-    assert more == {"disk:c-plan-ahead", "disk:resync-rate"} and texts["tuned"]["disk:resync-rate"] == "100M"  # fmt: skip
+    assert more == {"disk:c-plan-ahead", "disk:resync-rate", "disk:c-min-rate"} and texts["tuned"]["disk:resync-rate"] == "100M"  # fmt: skip
     assert {key: texts["tuned"][key] for key in texts["default"]} == texts["default"]
     # Neither the site's resource nor that of the lab's tests.
     assert texts["default"]["on demo1:device"] == "minor 8" and ":7301" in texts["default"]["on demo2:address"]  # fmt: skip

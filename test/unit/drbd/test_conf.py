@@ -245,6 +245,14 @@ def test_defaults_lose_no_writes_without_an_operator_and_resync_fast():
     assert wanted["net:after-sb-0pri"] == "discard-zero-changes"
     assert wanted["net:after-sb-1pri"] == wanted["net:after-sb-2pri"] == "disconnect"
     assert wanted["disk:c-plan-ahead"] == "0" and wanted["disk:resync-rate"] == "100M"
+    assert wanted["disk:c-min-rate"] == "25600k"
+    assert wish(resync_rate="1G")["disk:c-min-rate"] == "262144k"
+    assert (
+        wish(resync_rate="2")["disk:c-min-rate"]
+        == wish(resync_rate="4k")["disk:c-min-rate"]
+        == "1k"
+    )
+    assert wish(disk_options={"c-min-rate": "0"})["disk:c-min-rate"] == "0"
     assert wanted["net:cram-hmac-alg"] == wanted["net:verify-alg"] == "sha256"
     assert wish(net={"after-sb-1pri": "consensus"})["net:after-sb-1pri"] == "consensus"
     assert "net:cram-hmac-alg" not in wish(secret=None)
