@@ -25,7 +25,7 @@ demo: venv ## the lab: two hosts, the whole deployment with live progress, the f
 	@$(VENV)/bin/python test/lab/lab demo
 
 test: setup lint other-salts ## every test: lint, unit, functional under three releases of Salt, the lab with its two hosts
-	@$(PYTEST) test/unit test/functional test/releases test/lab/tests
+	@$(PYTEST) test/unit test/functional test/lab/tests test/releases
 
 lint: setup ## ruff and yamllint (docstrings are held to their rules by the unit tests)
 	@$(VENV)/bin/ruff check --quiet .

@@ -1,4 +1,4 @@
-"""test/functional under the other releases of Salt: begun as soon as the tests begin, beside which it runs, and looked at after those of the pinned release."""
+"""test/functional under the other releases of Salt: begun as soon as the tests begin, beside which it runs at a low priority, and looked at after them."""
 
 import os
 import pathlib
@@ -23,7 +23,7 @@ class Suite:
         if not python.exists():
             raise pytest.UsageError(f"{python} is not there: make other-salts")
         # The formula's own release is built with the pinned Salt only.
-        command = f"{python} -m pytest -q test/functional --ignore test/functional/test_release.py"
+        command = f"nice -n 15 {python} -m pytest -q test/functional --ignore test/functional/test_release.py"
         self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115 it lives as long as the suite
         self._process = subprocess.Popen(
             command.split(),

@@ -198,6 +198,7 @@ resource t0 {{
     disk {{
         c-plan-ahead 0;
         resync-rate 100M;
+        c-min-rate 25600k;
     }}
     on demo1 {{
         device /dev/drbd3 minor 3;
