@@ -164,8 +164,8 @@ def answers(lab, host):
 
 # What a host says of itself when a test has failed: the lab is gone when somebody reads it.
 EVIDENCE = (
-    "uptime; cat /proc/drbd | grep -v ^version; om mon | head -n 25; grep ' /srv' /proc/mounts; "
-    "dmesg | grep -i drbd | tail -n 15; journalctl -q -n 12 --no-pager -o cat -u opensvc-agent"
+    "uptime; tail -n +3 /proc/drbd; om mon | tail -n 4; grep ' /srv' /proc/mounts; "
+    "dmesg | grep -i drbd | tail -n 10; journalctl -q -n 8 --no-pager -o cat -u opensvc-agent"
 )
 
 
