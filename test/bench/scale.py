@@ -238,7 +238,7 @@ def record(_):
         }  # fmt: skip
         (folder / "minion").write_text(yaml.safe_dump(config))
         said = subprocess.run(
-            [sys.executable, str(HERE / "record.py"), str(folder / "minion"), "pillar.items", "slapos_ha.facts", "state.sls:slapos_ha"],
+            [sys.executable, str(HERE / "record.py"), str(folder / "minion"), "pillar.items", "slapos_ha.facts", "state.sls:slapos_ha", "state.sls:slapos_ha.software"],
             check=True, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
     found = json.loads(said.stdout)

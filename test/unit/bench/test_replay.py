@@ -1,6 +1,7 @@
 """What simulated minions say is what a site that is well says, and what they ask is what this tree has."""
 
 import json
+import types
 
 import jinja2
 import pytest
@@ -55,6 +56,19 @@ def test_a_highstate_finds_every_state_as_it_should_be():
     site._call = lambda *_: {"an1": states}
     site._client = lambda opts: None
     assert site.differing({}, ["an1"], "slapos_ha") == {}
+
+
+def test_what_a_deployed_site_is_asked_for_at_each_run_is_played():
+    """Where a step that is never skipped applies another SLS, the played minions are silent at it and no run ends: scale.py record."""
+    always = {name: act for name, _, done, act in runner._STEPS if done is None}
+    assert set(always) == {"software", "verify"}
+    asked = [load_module("_runners/slapos_ha_rollout.py", "bench_rollout")._SLS]
+    always["software"](
+        types.SimpleNamespace(nodes=["an1"], states=lambda nodes, function, sls: asked.append(sls))
+    )
+    assert len(asked) == 2
+    for sls in asked:
+        assert REPLAY.answer("an1", "state.sls", [sls]) and REPLAY.questions("state.sls", [sls])
 
 
 def test_what_is_not_played_is_an_error():
