@@ -71,9 +71,9 @@ lab-release: setup ## by hand: two blank hosts deployed from the package that `m
 bench: setup ## by hand: what it costs, as ratios, in a lab of its own (about two hours); writes docs/performance.md; BENCH='--only move' for a part
 	@$(VENV)/bin/python test/bench/run.py $(BENCH)
 
-scale: setup ## by hand, root: what many sites cost a master whose minions are played (an hour); writes test/bench/scale.json and the tables of docs/scale.md
+scale: setup ## by hand, root: what many sites cost a master whose minions are played (an hour); writes test/bench/scale.json, the tables of docs/scale.md and its row of docs/performance.md
 	@$(VENV)/bin/python test/bench/scale.py run
-	@$(VENV)/bin/python docs/generate.py
+	@$(VENV)/bin/python test/bench/run.py --merge test/bench/scale.json
 
 docs: setup ## docs/reference and docs/pictures, from docstrings, schema, orchestrations, code and recorded terminals; tables of docs/scale.md
 	@$(VENV)/bin/python docs/generate.py

@@ -1,7 +1,7 @@
 """
 What the raw numbers say: rows with a ratio, a goal and whether it is reached; docs/performance.md; and the bars of its picture. Pure: numbers in, text out.
 
-The part `rollout` is measured by a program of its own and comes in with `run.py --merge`: samples `sites_1`, `sites_2`, … are seconds of a rollout of so many sites,
+The part `rollout` is measured by scale.py and comes in with `run.py --merge scale.json`: samples `sites_1`, `sites_2`, … are seconds of a rollout of so many sites,
 `memory_1`, … the MiB that the master took in it.
 """
 
@@ -61,7 +61,7 @@ HOW = {
     "connections that stay open and no facts gathered. Both work on both hosts at once.",
     "sync": "A new disk on both hosts, the time from the command until both are UpToDate, by the host's clock. The two files of the resource differ in the resync's options only.",
     "parsers": "Each parser on the largest recording of what it reads, and the least that can be done with the same text.",
-    "rollout": "Rollouts of so many sites in simulation.",
+    "rollout": "`salt-run slapos_ha_rollout.run deploy` of so many sites at once with nothing to do, on a real master whose minions are played: [scale.md](scale.md).",
 }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """
-What many sites cost a master: `make scale`, as root, in an hour; writes scale.json, of which `make docs` makes the tables of docs/scale.md.
+What many sites cost a master: `make scale`, as root, in an hour; writes scale.json, of which `make docs` makes the tables of docs/scale.md, and `run.py --merge` takes
+the rollouts for docs/performance.md.
 
 A real salt-master with a real bus, jobs and locks; only the minions are played (``minions.py``). For each size of an estate a new master, of which all that is done
 in a day is asked once; then one small estate where the same is done at 1 to 16 sites at once.
@@ -191,7 +192,7 @@ def raced(at_once, times, pace):
                 cost = estate.run(
                     "deploy", f"sites={chosen}", f"concurrency={n}", "only_differing=false", look=3
                 )
-                rows[n].append({key: cost[key] for key in ("seconds", "cpu_run", "cpu_daemon", "cpu_players", "memory_run")})  # fmt: skip
+                rows[n].append({key: cost[key] for key in ("seconds", "cpu_run", "cpu_daemon", "cpu_players", "memory_run", "memory_daemon")})  # fmt: skip
                 print(f"{n} at once: {cost['seconds']:.1f} s", file=sys.stderr)
     return fit.ratios(
         [
@@ -202,6 +203,17 @@ def raced(at_once, times, pace):
             for n, costs in rows.items()
         ]
     )  # fmt: skip
+
+
+def for_bench(rows, record):
+    """Put the rollouts of so many sites at once into a part of the bench's results: docs/performance.md has them beside its goal."""
+    record.agent = "played"
+    for row in rows:
+        for seconds in row["seconds"]:
+            record.sample(f"sites_{row['n']}", seconds, told=False)
+        memory = (row["memory_daemon"] + row["memory_run"]) / 2**20
+        record.sample(f"memory_{row['n']}", memory, told=False)
+    return record.results()
 
 
 def run(arguments):
@@ -221,7 +233,10 @@ def run(arguments):
         keep()
         print(f"{sites} sites: done", file=sys.stderr)
     if arguments.at_once:
+        record = results.Record("rollout", found["commit"], results.machine())
         found["rollout"] = raced(arguments.at_once, arguments.times, PACE)
+        # As run.py --merge takes it.
+        found.update(for_bench(found["rollout"], record))
         keep()
         found["rollout_without_nodes"] = raced(arguments.at_once, arguments.times, {})
         keep()
