@@ -317,14 +317,17 @@ def check(path, condition, node=None, rids=None, nodes=None, fresh=True):
         As for :py:func:`cluster_status` (bool).
 
     Returns a dict of ``done`` (bool), ``dead`` (why it cannot come true, or None), ``failed`` (list of failed states), ``cause`` (what failed and what the
-    agent says of it, or None), ``wishes`` (what the cluster wants), ``quiet`` (nothing is under way, bool), ``value`` (what is so now) and ``seen`` (one line
-    for people). Raises CommandExecutionError when the daemon cannot be asked.
+    agent says of it, or None), ``wishes`` (what the cluster wants), ``quiet`` (nothing is under way, bool), ``value`` (what is so now), ``seen`` (one line
+    for people) and ``shared`` (whether it is by an answer that another state had got, bool). Raises CommandExecutionError when the daemon cannot be asked.
     """
     __utils__["opensvc_agent.split_path"](path)
+    agent = _agent()
+    shared = not fresh and agent.shares()
     known = cluster_status(fresh)["objects"].get(path)
     found = __utils__["opensvc_goal.verdict"](
-        condition, known, node=node or _agent().here, rids=rids, nodes=nodes
+        condition, known, node=node or agent.here, rids=rids, nodes=nodes
     )
+    found["shared"] = shared
     if condition == "healthy" and found["done"]:
         below = [
             f"DRBD's {one['resource']} below {rid}: {one['trouble']}"

@@ -38,11 +38,12 @@ def _reach(
     try:
         # An answer that another state got some seconds ago may say "already so"; before anything is done the world is asked.
         found = __salt__["opensvc.check"](name, condition, fresh=False, **where)
-        if not found["done"]:
+        if not found["done"] and found["shared"]:
             found = __salt__["opensvc.check"](name, condition, **where)
         if not found["done"] and not found["quiet"] and not __opts__["test"]:
             __salt__["opensvc.wait"](name, "settled", timeout=timeout)
-            found = __salt__["opensvc.check"](name, condition, **where)
+            # By the answer that has just ended the waiting.
+            found = __salt__["opensvc.check"](name, condition, fresh=False, **where)
         if found["done"]:
             ret["comment"] = f"{sentence} already"
             return ret

@@ -155,11 +155,15 @@ class _Agent:
             with salt.utils.atomicfile.atomic_open(self._version_file, "w") as handle:
                 json.dump({**known, "at": time.time()}, handle)
 
+    def shares(self):
+        """Whether another state of this run has got an answer that this one may take."""
+        kept = self._context.get(_SNAPSHOT)
+        return bool(kept) and time.monotonic() - kept["at"] < _SHARED_FOR
+
     def status(self, fresh=True):
         """The cluster's status in one shape; ``fresh=False`` takes what another state of this run has just got."""
-        kept = self._context.get(_SNAPSHOT)
-        if not fresh and kept and time.monotonic() - kept["at"] < _SHARED_FOR:
-            return kept["status"]
+        if not fresh and self.shares():
+            return self._context[_SNAPSHOT]["status"]
         major = self.major
         args = ["daemon", "status", "--format", "json"]
         if major >= 3:

@@ -562,6 +562,33 @@ def test_several_states_of_one_run_share_what_they_were_told(modules, world):
     assert len(world.calls()) == 2
 
 
+def test_a_state_that_acts_asks_once_before(states, world):
+    """An answer of its own is not asked for again: a process of om is seconds on a busy node."""
+    world.says(PATH, "switch", then={"status": on_demo2(world.status)})
+    assert states.opensvc.placed(PATH, node="demo2", timeout=60).result is True
+    asked = [
+        call[0] for call in world.calls() if call[:2] == ["daemon", "status"] or "switch" in call
+    ]
+    assert asked == ["daemon", PATH, "daemon"]
+
+
+def test_what_another_state_was_told_is_asked_again_before_something_is_done(modules, world):
+    """The daemon's answer to the first state says nothing any more when the second one acts."""
+    common = {"__sls__": "test", "__env__": "base"}
+    world.is_now([world.status, on_demo2(world.status)])
+    answer = modules.state.high(
+        {
+            "First": {"opensvc": ["started", {"name": PATH}, {"order": 1}], **common},
+            "Then": {
+                "opensvc": ["placed", {"name": PATH}, {"node": "demo2"}, {"order": 2}],
+                **common,
+            },
+        }
+    )
+    assert [ret["result"] for ret in answer.raw.values()] == [True, True]
+    assert world.acts() == []
+
+
 def test_an_act_ends_the_sharing(modules, world):
     """What a state of the same run has changed is seen by the next."""
     world.is_now(down(world.status))
