@@ -17,6 +17,8 @@ def line(points):
     mean_y = sum(w * y for w, (_, y) in zip(weights, points, strict=True)) / total
     spread = sum(w * (x - mean_x) ** 2 for w, (x, _) in zip(weights, points, strict=True))
     slope = sum(w * (x - mean_x) * (y - mean_y) for w, (x, y) in zip(weights, points, strict=True)) / spread  # fmt: skip
+    # What an estate costs does not fall with its size: such a slope is what the points are apart by chance.
+    slope = max(slope, 0.0)
     start = mean_y - slope * mean_x
     return start, slope, max(abs(start + slope * x - y) / y for x, y in points)
 

@@ -15,6 +15,12 @@ def test_a_line_is_found_again(start, slope, sizes):
     assert found[2] < 1e-4
 
 
+def test_a_cost_does_not_fall_with_the_size_of_an_estate():
+    start, slope, worst = fit.line([(16, 1.66), (50, 1.51), (100, 1.57)])
+    assert slope == 0 and 1.5 < start < 1.7 and worst < 0.1
+    assert fit.at([(16, 1.66), (50, 1.51), (100, 1.57)], 5000)[0] == start
+
+
 def test_a_small_size_counts_as_much_as_a_large_one():
     start, _, worst = fit.line([(1, 1), (10, 10), (100, 200)])
     # The largest alone would draw the line to less than nothing at the smallest.
