@@ -188,9 +188,8 @@ def number_of_volume(volume):
     return _integer("volume", volume, 0, 65534)
 
 
-def _quarter(rate):
+def _quarter(number, unit):
     """A quarter of a rate of DRBD's, whose unit is KiB where it has none."""
-    number, unit = re.fullmatch(r"(\d+)([kKmMgG]?)", rate).groups()
     kib = int(number) * {"m": 1024, "g": 1024**2}.get(unit.lower(), 1)
     return f"{max(1, kib // 4)}k"
 
@@ -224,7 +223,8 @@ def wish(
         raise SaltInvocationError(f"disk: {disk!r} is not right; give the path of a block device")
     if protocol not in ("A", "B", "C"):
         raise SaltInvocationError(f"protocol: {protocol!r} is not right; give A, B or C")
-    if not re.fullmatch(r"[1-9]\d{0,9}[kKmMgG]?", str(resync_rate)):
+    rate = re.fullmatch(r"([1-9]\d{0,9})([kKmMgG]?)", str(resync_rate))
+    if not rate:
         raise SaltInvocationError(
             f"resync_rate: {resync_rate!r} is not right; give bytes per second such as 100M"
         )
@@ -244,7 +244,7 @@ def wish(
             "disk:c-plan-ahead": "0",
             "disk:resync-rate": str(resync_rate),
             # By default what is written meanwhile slows a resync down to 250 KB/s, and the standby stays without whole data for hours.
-            "disk:c-min-rate": _quarter(str(resync_rate)),
+            "disk:c-min-rate": _quarter(*rate.groups()),
         }
     )
     for section, given in (

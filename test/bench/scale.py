@@ -218,10 +218,11 @@ def for_bench(rows, record):
 
 def run(arguments):
     git = ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]
+    machine = results.machine()
     found = {
         "date": datetime.date.today().isoformat(),
         "commit": subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip(),
-        "machine": f"{results.machine()}, Python {platform.python_version()}, Salt {salt.version.__version__}", "pace": PACE, "at_once": AT_ONCE, "estates": [], "rollout": [], "rollout_without_nodes": [],
+        "machine": f"{machine}, Python {platform.python_version()}, Salt {salt.version.__version__}", "pace": PACE, "at_once": AT_ONCE, "estates": [], "rollout": [], "rollout_without_nodes": [],
     }  # fmt: skip
     into = pathlib.Path(arguments.into)
 
@@ -233,7 +234,7 @@ def run(arguments):
         keep()
         print(f"{sites} sites: done", file=sys.stderr)
     if arguments.at_once:
-        record = results.Record("rollout", found["commit"], results.machine())
+        record = results.Record("rollout", found["commit"], machine)
         found["rollout"] = raced(arguments.at_once, arguments.times, PACE)
         # As run.py --merge takes it.
         found.update(for_bench(found["rollout"], record))

@@ -65,7 +65,7 @@ def deploy(lab, report=None, begun=None, overdue=None, level="info", **options):
 
 
 def deployed(lab):
-    """Deploy the site, for a test that needs it deployed."""
+    """Deploy the site, for who needs it deployed; a deployment that fails is an error with its own steps."""
     answer = deploy(lab)
     if answer.retcode:
         raise LabError(f"the deployment failed: {answer.why}")
