@@ -1,6 +1,9 @@
 """Fixtures that all layers of the tests share."""
 
 import os
+import sys
+import threading
+import traceback
 
 import pytest
 import salt._logging
@@ -35,3 +38,16 @@ def schema():
 @pytest.fixture
 def example():
     return yaml.safe_load((ROOT / "pillar.example").read_text())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_thread_stays():
+    """A thread that is no daemon and does not end keeps this process from ending after its last test: the file that left it is named."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        if not thread.daemon:
+            thread.join(10)
+    left = [t for t in threading.enumerate() if t not in before and not t.daemon]
+    stacks = ["".join(traceback.format_stack(sys._current_frames()[t.ident])) for t in left]
+    assert not left, f"{left} stay after these tests:\n" + "\n".join(stacks)

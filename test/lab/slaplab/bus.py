@@ -1,10 +1,16 @@
 """The event bus of the lab's master, heard from outside of its namespace: its sockets are files."""
 
 import contextlib
+import pathlib
+import pickle
 import secrets
+import subprocess
+import sys
 import threading
 
 from .base import wait
+
+PROGRAM = pathlib.Path(__file__).with_name("listener.py")
 
 
 class Bus:
@@ -17,7 +23,8 @@ class Bus:
     def __init__(self, lab, hear):
         self.lab, self.hear = lab, hear
         self.mark = f"lab/{secrets.token_hex(8)}"
-        self._listening, self._over = threading.Event(), threading.Event()
+        self._process = None
+        self._listening = threading.Event()
         self._thread = threading.Thread(target=self._listen, daemon=True)
 
     def __enter__(self):
@@ -27,42 +34,55 @@ class Bus:
     def __exit__(self, *_):
         self.stop()
 
+    @property
+    def _master(self):
+        return str(self.lab.home / "salt/master")
+
     def start(self):
+        """Begin to listen; what is said from now on is heard."""
+        with open(self.lab.logs / "listener.log", "ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, str(PROGRAM), self._master],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
         self._thread.start()
-        wait("the master's bus is heard", self._heard, 30)
+        try:
+            wait("the master's bus is heard", self._heard, 30)
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self):
-        """End it; a second call does nothing."""
-        self._over.set()
-        if self._thread.is_alive():
-            # The thread waits for an event: this is one. A dead master has none, and there the thread looks by itself.
-            with contextlib.suppress(Exception):
-                self._tell()
-            self._thread.join(10)
+        """End it, with all heard that was said until now; a second call does nothing."""
+        if self._process:
+            if self._listening.is_set():
+                self._listening.clear()
+                # Not of a master that is dead.
+                with contextlib.suppress(Exception):
+                    self._heard()
+            self._process.stdin.close()
+            self._process.wait()
+            self._thread.join()
+            self._process.stdout.close()
+            self._process = None
 
-    def _bus(self, listen):
+    def _heard(self):
         import salt.config
         import salt.utils.event
 
-        opts = salt.config.master_config(str(self.lab.home / "salt/master"))
-        return salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=listen)
-
-    def _tell(self):
-        with self._bus(False) as bus:
+        opts = salt.config.master_config(self._master)
+        with salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=False) as bus:
             bus.fire_event({}, self.mark)
-
-    def _heard(self):
-        self._tell()
         return self._listening.wait(1)
 
     def _listen(self):
-        while not self._over.is_set():
-            with contextlib.suppress(OSError), self._bus(True) as bus:
-                # For ever: where a wait is over, Salt 3007 connects anew, and what is said meanwhile is lost.
-                while event := bus.get_event(wait=0, full=True):
-                    if event["tag"] != self.mark:
-                        self.hear(event)
+        # Its end, or an event that it was ended in.
+        with contextlib.suppress(EOFError, pickle.UnpicklingError):
+            while True:
+                tag, data = pickle.load(self._process.stdout)
+                if tag == self.mark:
                     self._listening.set()
-                    if self._over.is_set():
-                        return
-            self._over.wait(0.3)
+                else:
+                    self.hear({"tag": tag, "data": data})
