@@ -25,7 +25,7 @@ demo: venv ## the lab: two hosts, the whole deployment with live progress, the f
 	@$(VENV)/bin/python test/lab/lab demo
 
 test: setup lint other-salts ## every test: lint, unit, functional under three releases of Salt, the lab with its two hosts
-	@$(PYTEST) test/unit test/functional test/lab/tests test/releases
+	@$(PYTEST) -n 4 test/lab/tests test/releases test/unit test/functional
 
 lint: setup ## ruff and yamllint (docstrings are held to their rules by the unit tests)
 	@$(VENV)/bin/ruff check --quiet .
@@ -39,7 +39,7 @@ unit-docs: setup ## the unit tests of docstrings and documentation only
 	@$(PYTEST) test/unit/docs
 
 functional: setup other-salts ## the real Salt loader, every state in both modes, under three releases of Salt
-	@$(PYTEST) test/functional test/releases
+	@$(PYTEST) -n 3 test/releases test/functional
 
 other-salts: setup
 	@for release in $(OTHER_SALTS); do test/setup "$(CACHE)/salt-$$release" "$$release" || exit 1; done

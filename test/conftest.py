@@ -1,5 +1,6 @@
 """Fixtures that all layers of the tests share."""
 
+import contextlib
 import os
 import sys
 import threading
@@ -10,6 +11,8 @@ import salt._logging
 import yaml
 from hypothesis import settings
 from support import ROOT
+from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import NodeManager
 
 # Salt's import keeps early log records for a standard error that is closed when it writes them, after pytest's count.
 salt._logging.shutdown_temp_handler()
@@ -18,6 +21,37 @@ salt._logging.shutdown_temp_handler()
 settings.register_profile("same", derandomize=True)
 settings.register_profile("explore", max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS", "same"))
+
+LAB = "test/lab/"
+
+
+class Scheduling(LoadScopeScheduling):
+    """With `-n`: the lab's tests are one worker's, in their order, as a site's life goes; of the others each file is whole, and each release of Salt by itself."""
+
+    def _split_scope(self, nodeid):
+        if nodeid.startswith(LAB):
+            return LAB
+        return nodeid if nodeid.startswith("test/releases/") else nodeid.split("::")[0]
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return Scheduling(config, log)
+
+
+def pytest_configure():
+    # Seconds. An interrupted worker takes its lab down, which is ten and more; it is killed where it takes longer than this.
+    NodeManager.EXIT_TIMEOUT = 60
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Beside the lab, whose hosts are idle for half of the time and late when they are not, the longest of the others takes what is left."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        niceness = 15 if item.nodeid.startswith("test/functional/") else 0
+        if os.getpriority(os.PRIO_PROCESS, 0) != niceness:
+            # Back to 0 takes root, as the lab does.
+            with contextlib.suppress(PermissionError):
+                os.setpriority(os.PRIO_PROCESS, 0, niceness)
 
 
 @pytest.fixture(scope="session")

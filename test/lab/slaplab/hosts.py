@@ -139,19 +139,31 @@ def crash(lab, host):
         raise LabError(f"{host} does not run: lab boot {host}")
     end(found, 0)
     wait(f"{host} is gone", lambda: not pids(lab, host), 10)
+    if shared := _shared(lab, host):
+        # It would keep to a host that is gone until it notices.
+        run("ssh", *shared, "-O", "exit", host, check=False)
     shutil.rmtree(lab.home / "uml" / host, ignore_errors=True)
 
 
-def ssh_command(lab, host, *command):
-    return [
-        *lab.inside("ssh", "-i", lab.home / "keys/ssh", *SSH, f"root@10.98.0.{HOSTS[host]}"),
-        *command,
-    ]
+def ssh_command(lab, host, *command, options=()):
+    """The command that runs a command line on a host as root, with a connection of its own: for what runs long."""
+    key, where = lab.home / "keys/ssh", f"root@10.98.0.{HOSTS[host]}"
+    return [*lab.inside("ssh", "-i", key, *SSH, *options, where), *command]
+
+
+def _shared(lab, host):
+    """Options for a connection that one command leaves to the next: a new one takes a host of the lab ten times as long."""
+    path = f"{lab.home}/uml/{host}.ssh"
+    # A socket's path has 107 characters at most, and ssh makes it under a name with 17 more.
+    if len(path) > 90:
+        return []
+    return ["-o", f"ControlPath={path}", "-o", "ControlMaster=auto", "-o", "ControlPersist=60"]
 
 
 def ssh(lab, host, *command, check=True, **kwargs):
     """Run a command line on a host as root."""
-    return run(*ssh_command(lab, host, *command), check=check, **kwargs)
+    command = ssh_command(lab, host, *command, options=_shared(lab, host))
+    return run(*command, check=check, **kwargs)
 
 
 def answers(lab, host):

@@ -123,7 +123,7 @@ def test_a_wrong_secret_is_refused(nodes):
 
 def test_the_second_node_joins_with_the_secret_of_the_first(nodes):
     first, second = nodes.values()
-    keywords = ["cluster.name=lab", "hb#1.type=unicast", "hb#1.timeout=2", "hb#1.interval=1"]
+    keywords = ["cluster.name=lab", "hb#1.type=unicast", "hb#1.timeout=3", "hb#1.interval=1"]
     keywords += [f"hb#1.addr@{name}={address}" for name, address in ADDRESSES.items()]
     first.om("cluster", "set", *(word for keyword in keywords for word in ("--kw", keyword)))
     secret = first.om("cluster", "get", "--kw", "cluster.secret").stdout.strip()
@@ -238,7 +238,7 @@ def test_a_restart_of_the_daemon_moves_nothing(nodes):
     stays(
         lambda: second.service()["avail"] == "up" and second.instance("demo2")["avail"] == "down",
         "no failover",
-        3.5,
+        4.5,
     )
     first.start()
     until(lambda: idle(second) and second.instance("demo1").get("avail") == "up", "as before")
