@@ -19,16 +19,18 @@ LVM does not look at DRBD devices:
     - content: 'devices { global_filter = [ "r|^/dev/drbd.*|" ] }'
 {%- endif %}
 
-# Named in the resource's file (drbd:options:handlers), where the pillar may name another.
-Handler of a split brain is here:
+# `split-brain` is named in the resource's file (drbd:options:handlers), where the pillar may name another; `may-promote` in the service (disk#3).
+{%- for name, what in (('split-brain', 'Handler of a split brain'), ('may-promote', 'Look before a promotion')) %}
+{{ what }} is here:
   file.managed:
-    - name: /usr/local/lib/slapos_ha/split-brain
-    - source: salt://slapos_ha/files/split-brain
+    - name: /usr/local/lib/slapos_ha/{{ name }}
+    - source: salt://slapos_ha/files/{{ name }}
     - user: root
     - group: root
     - mode: '0755'
     - dir_mode: '0755'
     - makedirs: true
+{%- endfor %}
 
 {%- if site.storage.file %}
 

@@ -97,6 +97,7 @@ class World:
             "run/slapos-ha/addresses.json": "[]",
             "var/lib/slapos_ha/recovery.json": "{}",
             "usr/local/lib/slapos_ha/split-brain": "#!/bin/sh",
+            "usr/local/lib/slapos_ha/may-promote": "#!/bin/sh",
         }
         for name, text in texts.items():
             (self.root / name).write_text(text)

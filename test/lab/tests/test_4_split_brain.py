@@ -4,8 +4,8 @@ import json
 import subprocess
 
 import pytest
-from slaplab import control, hosts, links, site
-from slaplab.base import HOSTS, wait
+from slaplab import control, faults, hosts, links, site, witness
+from slaplab.base import HOSTS, LabError, wait
 
 FQDN = "comp1.slapos.svc.lab"
 NOTE = f"/var/lib/slapos_ha/split-brain.{FQDN}"
@@ -32,14 +32,46 @@ def generations(lab):
     return {host: on(lab, host, f"drbdadm get-gi {FQDN}") for host in HOSTS}
 
 
+def placed(lab):
+    """(host with the service, the other), of a site that is deployed and in sync."""
+    if not on(lab, "demo1", "om '*/*/*' ls | grep comp1"):
+        site.deployed(lab)
+    here = site.active(lab)
+    wait("both disks are UpToDate", lambda: all(site.in_sync(lab, host) for host in HOSTS), 300)
+    return here, next(host for host in HOSTS if host != here)
+
+
+def test_a_link_that_is_cut_in_the_moment_of_a_move_loses_no_write(lab):
+    """The target has nothing of what the source wrote until it had stopped: it is not promoted, though DRBD alone would do it."""
+    source, target = placed(lab)
+    seer = faults.Witness(lab)
+    seer.start()
+    try:
+        wait("the canary writes", lambda: seer.acknowledged, 60)
+        links.cut(lab, target, "replication")
+        try:
+            with pytest.raises(LabError, match=f"{target}.*start failed"):
+                site.move(lab, target)
+            assert on(lab, target, f"drbdadm role {FQDN}").startswith("Secondary/")
+            assert target not in seer.mounted()
+            log = on(lab, target, f"om {site.SERVICE} logs; grep -rh may-promote /var/log/opensvc")
+            assert f"{FQDN} is not promoted here: {source} is alive" in log
+        finally:
+            links.mend(lab, target, "replication")
+        wait("both disks are UpToDate", lambda: all(site.in_sync(lab, host) for host in HOSTS), 120)
+        hosts.ssh(lab, target, f"om {site.SERVICE} clear --local")
+        wait("the service is up again", seer.mounted, 180)
+        said = hosts.ssh(lab, site.active(lab), f"cat {site.MOUNT}/{witness.LOG}").stdout
+        assert witness.lost([line for _, line in seer.acknowledged], said.splitlines()) == []
+        assert witness.most(seer.spans, 0, float("inf")) == 1
+    finally:
+        seer.stop()
+
+
 @pytest.fixture(scope="module")
 def apart(lab):
     """(survivor, victim): the service stays up on the first; the second was promoted by hand while nobody heard it, and both have a file of their own."""
-    if not on(lab, "demo1", "om '*/*/*' ls | grep comp1"):
-        site.deployed(lab)
-    survivor = site.active(lab)
-    victim = next(host for host in HOSTS if host != survivor)
-    wait("both disks are UpToDate", lambda: all(site.in_sync(lab, host) for host in HOSTS), 300)
+    survivor, victim = placed(lab)
     hosts.ssh(lab, survivor, f"echo both >{site.MOUNT}/before && sync -f {site.MOUNT}/before")
     # The heartbeat goes over the other network: both agents hear each other, and nothing moves.
     links.cut(lab, victim, "replication")

@@ -311,5 +311,5 @@ def test_the_handler_is_in_the_resources_file_by_default(defaults):
         "split-brain": "/usr/local/lib/slapos_ha/split-brain"
     }
     text = (ROOT / "slapos_ha/drbd.sls").read_text()
-    assert "- name: /usr/local/lib/slapos_ha/split-brain\n" in text
+    assert "- name: /usr/local/lib/slapos_ha/{{ name }}\n" in text and "('split-brain'," in text
     assert (ROOT / "slapos_ha/files/split-brain").stat().st_mode & 0o111
