@@ -45,7 +45,7 @@ other-salts: setup
 	@for release in $(OTHER_SALTS); do test/setup "$(CACHE)/salt-$$release" "$$release" || exit 1; done
 
 lab: setup ## the tests with the two hosts only
-	@$(PYTEST) test/lab/tests
+	@$(PYTEST) -n 2 test/lab/tests
 
 lab-life: setup ## by hand: data kept and read after a teardown, foreign files in its way, a deployment after it (half an hour)
 	@$(PYTEST) test/lab/tests/life_after_teardown.py

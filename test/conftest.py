@@ -10,7 +10,7 @@ import pytest
 import salt._logging
 import yaml
 from hypothesis import settings
-from support import ROOT
+from support import LAB, ROOT, SECOND_LAB
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import NodeManager
 
@@ -22,16 +22,18 @@ settings.register_profile("same", derandomize=True)
 settings.register_profile("explore", max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS", "same"))
 
-LAB = "test/lab/"
-
 
 class Scheduling(LoadScopeScheduling):
-    """With `-n`: the lab's tests are one worker's, in their order, as a site's life goes; of the others each file is whole, and each release of Salt by itself."""
+    """
+    With `-n`: the lab's tests are one worker's, in their order, as a site's life goes, but for those of the second lab; of the others each file is whole, and
+    each release of Salt by itself.
+    """
 
     def _split_scope(self, nodeid):
-        if nodeid.startswith(LAB):
+        file = nodeid.split("::")[0]
+        if file.startswith(LAB) and file != SECOND_LAB:
             return LAB
-        return nodeid if nodeid.startswith("test/releases/") else nodeid.split("::")[0]
+        return nodeid if file.startswith("test/releases/") else file
 
 
 def pytest_xdist_make_scheduler(config, log):

@@ -6,6 +6,9 @@ import socket
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+LAB = "test/lab/"
+# The lab's tests that need no site: two hosts of their own, at the same time, take eight minutes off `make test`.
+SECOND_LAB = "test/lab/tests/test_7_drbd.py"
 
 
 def served(folder):

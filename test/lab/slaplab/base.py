@@ -75,6 +75,10 @@ class Lab:
         self.logs = self.home / "logs"
         self.pids = self.home / "pids"
 
+    def second(self):
+        """The lab beside this one that its tests use at the same time."""
+        return Lab(f"{self.home}-second")
+
     def ip(self, *args, **kwargs):
         return run("ip", "-n", self.namespace, *args, **kwargs)
 

@@ -38,10 +38,11 @@ def up(lab, tree=None, fresh=False):
             lab.down()
         if fresh:
             _forget(lab)
-        image.ensure_machine()
-        base = image.image()
-        for group in ("re6st", "slapos"):
-            image.environment(group)
+        with image.alone():
+            image.ensure_machine()
+            base = image.image()
+            for group in ("re6st", "slapos"):
+                image.environment(group)
         try:
             lab.logs.mkdir(exist_ok=True)
             control.keys(lab)
@@ -204,7 +205,7 @@ def main(arguments=None):
     verb.add_argument("--report", help="write the page of what was run to this file")
     for name, text in (
         ("down", "end everything; the disks stay"),
-        ("clean", "down, and remove the lab's folder"),
+        ("clean", "down, and remove the lab's folder; also those of its tests' second lab"),
         ("status", "what runs"),
         ("info", "the same as JSON"),
         ("image", "make the hosts' image only"),
@@ -282,8 +283,9 @@ def _do(lab, given, rest):
     if given.verb == "logs":
         return logs(lab, given.host)
     if given.verb == "image":
-        image.ensure_machine()
-        return print(image.image())
+        with image.alone():
+            image.ensure_machine()
+            return print(image.image())
     if given.verb == "request":
         return control.request(lab)
     if given.verb == "ssh":
@@ -292,4 +294,6 @@ def _do(lab, given, rest):
         return _through(lab, hosts.ssh_command(lab, given.host, "/opt/salt/bin/salt-call", *rest))
     if given.verb in ("salt", "salt-run"):
         return _through(lab, lab.inside(control.BIN / given.verb, "-c", lab.home / "salt", *rest))
+    if given.verb == "clean":
+        clean(lab.second())
     return {"down": down, "clean": clean, "status": status, "info": info}[given.verb](lab)

@@ -1,6 +1,7 @@
 """The hosts' disk image, made of Debian and PyPI packages and kept by a hash of what it is made of."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import pathlib
@@ -41,6 +42,15 @@ SIZE = "6G"
 
 def say(text):
     print(f"lab: {text}", flush=True)
+
+
+@contextlib.contextmanager
+def alone():
+    """One lab at a time makes what all share; another one waits for it."""
+    cache().mkdir(parents=True, exist_ok=True)
+    with open(cache() / "image.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def ensure_machine():

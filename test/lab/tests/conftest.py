@@ -1,4 +1,4 @@
-"""One lab for all tests of this folder; they run in the order of their files, as a site's life goes."""
+"""One lab for the tests of this folder; they run in the order of their files, as a site's life goes. With `-n` those that need no site have a second one."""
 
 import os
 import pathlib
@@ -9,9 +9,12 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from slaplab import cli, control, hosts, leaks  # noqa: E402 the path is set just above
 from slaplab.base import Lab  # noqa: E402
+from support import SECOND_LAB  # noqa: E402
 
 # The file of tests that the state of the hosts was last shown for.
 TOLD = pytest.StashKey()
+# The file of tests that runs.
+FILE = pytest.StashKey()
 
 
 def pytest_collection_modifyitems(items):
@@ -37,14 +40,21 @@ def roots():
     return control.ROOTS
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    item.config.stash[FILE] = item.nodeid.split("::")[0]
+
+
 @pytest.fixture(scope="session")
-def lab(roots):
+def lab(roots, pytestconfig):
     """
-    A fresh lab with both hosts up. LAB_KEEP=1 leaves it up afterwards, for a look; LAB_REUSE=1 takes the one that is up, as it is: for tests by hand.
+    A fresh lab with both hosts up, for all tests of a worker. LAB_KEEP=1 leaves it up afterwards, for a look; LAB_REUSE=1 takes the one that is up, as it is: for tests by hand.
     """
     assert os.geteuid() == 0, "the lab needs root: it makes a network namespace"
     control.ROOTS = roots
     lab = Lab()
+    if "PYTEST_XDIST_WORKER" in os.environ and pytestconfig.stash[FILE] == SECOND_LAB:
+        lab = lab.second()
     cli.up(lab, fresh=not os.environ.get("LAB_REUSE"))
     yield lab
     if not os.environ.get("LAB_KEEP"):
