@@ -66,6 +66,7 @@ def test_a_link_that_is_cut_in_the_moment_of_a_move_loses_no_write(lab):
         assert witness.most(seer.spans, 0, float("inf")) == 1
     finally:
         seer.stop()
+    wait("the site is whole", lambda: site.status(lab).returncode == 0, 300, 3)
 
 
 @pytest.fixture(scope="module")
