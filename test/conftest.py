@@ -76,14 +76,17 @@ def example():
     return yaml.safe_load((ROOT / "pillar.example").read_text())
 
 
+# Those of pytest and its plugins that are there before any test.
+OTHERS = set(threading.enumerate())
+
+
 @pytest.fixture(scope="module", autouse=True)
 def no_thread_stays():
     """A thread that is no daemon and does not end keeps this process from ending after its last test: the file that left it is named."""
-    before = set(threading.enumerate())
     yield
-    for thread in set(threading.enumerate()) - before:
-        if not thread.daemon:
-            thread.join(10)
-    left = [t for t in threading.enumerate() if t not in before and not t.daemon]
+    left = [t for t in threading.enumerate() if t not in OTHERS and not t.daemon]
+    for thread in left:
+        thread.join(10)
+    left = [t for t in left if t.is_alive()]
     stacks = ["".join(traceback.format_stack(sys._current_frames()[t.ident])) for t in left]
     assert not left, f"{left} stay after these tests:\n" + "\n".join(stacks)

@@ -45,10 +45,10 @@ def pytest_runtest_setup(item):
     item.config.stash[FILE] = item.nodeid.split("::")[0]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lab(roots, pytestconfig):
     """
-    A fresh lab with both hosts up, for all tests of a worker. LAB_KEEP=1 leaves it up afterwards, for a look; LAB_REUSE=1 takes the one that is up, as it is: for tests by hand.
+    A fresh lab with both hosts up, for all tests of a worker; it is gone after the last of them, whatever else the worker has to do. LAB_KEEP=1 leaves it up afterwards, for a look; LAB_REUSE=1 takes the one that is up, as it is: for tests by hand.
     """
     assert os.geteuid() == 0, "the lab needs root: it makes a network namespace"
     control.ROOTS = roots
@@ -62,7 +62,7 @@ def lab(roots, pytestconfig):
         assert not lab.exists() and not lab.home.exists()
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def recorder(lab):
     """Listens to all that the tests do, until test_5_leaks.py asks what was heard."""
     recorder = leaks.Recorder(lab)

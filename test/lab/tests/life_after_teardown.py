@@ -6,7 +6,8 @@ deployment after it. By hand: make lab-life
 import pytest
 from slaplab import cli, control, hosts, site
 from slaplab.base import HOSTS, wait
-from test_9_teardown import FILE, FQDN, LAST, LOOK, canary, left, look, on, teardown
+
+from .test_9_teardown import FILE, FQDN, LAST, LOOK, canary, left, look, on, teardown
 
 __all__ = ["canary"]
 

@@ -9,7 +9,8 @@ import time
 import pytest
 from slaplab import faults, hosts, links, site
 from slaplab.base import HOSTS, wait
-from test_4_split_brain import links_of, on, recover
+
+from .test_4_split_brain import links_of, on, recover
 
 UP = ("up", "warn")
 
