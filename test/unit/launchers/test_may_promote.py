@@ -144,7 +144,8 @@ def test_what_is_down_is_brought_up_before_it_is_judged(node):
         ({"drbdsetup": "nothing that is known"}, "drbdsetup status t0 says"),
         ({"drbdadm": "no generations"}, "says no generations"),
         ({"om": "{}"}, "has no heartbeat"),
-        ({"om": "no JSON"}, "neither daemon status nor cluster status"),
+        ({"om": "no JSON"}, "does not say which nodes it hears"),
+        ({"om": ""}, "does not say which nodes it hears"),
     ],
 )
 def test_what_is_not_understood_is_no_permission(node, capsys, says, why):
