@@ -163,13 +163,12 @@ def test_an_operators_word_counts_once(node, capsys):
     assert node.main() == 1
 
 
-def test_agent_3_shows_the_heartbeats_of_each_node(node, monkeypatch):
+@pytest.mark.parametrize("here, peer", [("demo1", "demo2"), ("demo2", "demo1")])
+def test_agent_3_shows_the_heartbeats_of_each_node(node, monkeypatch, here, peer):
     text = (ROOT / "test/fixtures/opensvc-3/mon.json.out").read_text()
     node.says |= {"om daemon": node.program.Unknown("unknown command"), "om cluster": text}
-    monkeypatch.setattr(
-        node.program.os, "uname", lambda: os.uname_result(["", "demo2", "", "", ""])
-    )
-    assert node.program.heard() == ["demo1"]
+    monkeypatch.setattr(node.program.os, "uname", lambda: os.uname_result(["", here, "", "", ""]))
+    assert node.program.heard() == [peer]
     node.says["om cluster"] = text.replace('"is_beating": true', '"is_beating": false')
     assert node.program.heard() == []
 
