@@ -54,7 +54,7 @@ def test_a_link_that_is_cut_in_the_moment_of_a_move_loses_no_write(lab):
                 site.move(lab, target)
             assert on(lab, target, f"drbdadm role {FQDN}").startswith("Secondary/")
             assert target not in seer.mounted()
-            log = on(lab, target, f"om {site.SERVICE} logs; grep -rh may-promote /var/log/opensvc")
+            log = on(lab, target, f"cat /var/log/opensvc/namespaces/{site.SERVICE}.log")
             assert f"{FQDN} is not promoted here: {source} is alive" in log
         finally:
             links.mend(lab, target, "replication")

@@ -1,16 +1,15 @@
 """Which node may promote DRBD: what the real tools printed in each situation, and what is decided of it."""
 
-import importlib.machinery
-import importlib.util
 import json
 import os
 import subprocess
-import sys
 
 import pytest
-from support import ROOT
+from support import ROOT, load_module
 
-PROGRAM = ROOT / "slapos_ha/files/may-promote"
+from .conftest import FILES, load
+
+PARSE = load_module("_utils/drbd_parse.py", "may_promote_parse")
 RECORDED = ROOT / "test/unit/drbd/recorded"
 # Of a standby in the lab whose peer wrote on: it remembers former generations, and none of its own since.
 BEHIND = "F11BBEE4D4D6DC0A:0000000000000000:8CBFB715515FD9AA:8CBEB715515FD9AB:1:1:0:0:0:0:0\n"
@@ -22,30 +21,26 @@ CONNECTING = "  peer connection:Connecting role:Unknown congested:no\n    volume
 
 
 @pytest.fixture
-def program(monkeypatch, tmp_path):
-    loader = importlib.machinery.SourceFileLoader("may_promote", str(PROGRAM))
-    spec = importlib.util.spec_from_loader("may_promote", loader)
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
+def look(monkeypatch, tmp_path):
+    module = load("may-promote")
     monkeypatch.setattr(module, "WORD", f"{tmp_path}/word.")
     return module
 
 
 @pytest.fixture
-def node(program, monkeypatch):
-    return Node(program, monkeypatch)
+def node(look, monkeypatch):
+    return Node(look, monkeypatch)
 
 
 class Node:
     """The tools of a node: `says` has the answers by program, each a text, an error or a list of them, the last of which stays. Time goes on by sleeping only."""
 
-    def __init__(self, program, monkeypatch):
-        self.program, self.asked, self.now = program, [], 0
+    def __init__(self, look, monkeypatch):
+        self.look, self.asked, self.now = look, [], 0
         self.says = {"drbdadm": BEHIND, "om": daemon(True)}
-        monkeypatch.setattr(program, "run", self.run)
-        monkeypatch.setattr(program.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(program.time, "sleep", self.sleep)
+        monkeypatch.setattr(look, "run", self.run)
+        monkeypatch.setattr(look.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(look.time, "sleep", self.sleep)
 
     def run(self, *command):
         self.asked.append(" ".join(command))
@@ -64,7 +59,7 @@ class Node:
         return STATUS.format(own=own, peer=peer)
 
     def main(self):
-        return self.program.main("t0")
+        return self.look.main("t0")
 
 
 def daemon(beating):
@@ -116,7 +111,7 @@ def test_who_may_be_behind_a_living_peer_is_refused(node, capsys, peer, why, rem
     assert seconds < node.now < seconds + 3
     (line,) = capsys.readouterr().out.splitlines()
     assert why in line and remedy in line
-    assert (f"touch {node.program.WORD}t0" in line) == (remedy == "touch")
+    assert (f"touch {node.look.WORD}t0" in line) == (remedy == "touch")
 
 
 def test_a_peer_that_comes_back_is_waited_for(node):
@@ -129,7 +124,7 @@ def test_a_peer_that_comes_back_is_waited_for(node):
 
 
 def test_what_is_down_is_brought_up_before_it_is_judged(node):
-    gone = node.program.Unknown("drbdsetup status ended with 10: t0: No such resource")
+    gone = node.look.Unknown("drbdsetup status ended with 10: t0: No such resource")
     node.says |= {
         "drbdsetup": [gone, node.status("Secondary", CONNECTED.format(role="Secondary"))],
         "drbdadm up": "",
@@ -156,7 +151,7 @@ def test_what_is_not_understood_is_no_permission(node, capsys, says, why):
 
 def test_an_operators_word_counts_once(node, capsys):
     node.says["drbdsetup"] = node.status("Secondary", CONNECTING)
-    word = f"{node.program.WORD}t0"
+    word = f"{node.look.WORD}t0"
     open(word, "w").close()
     assert node.main() == 0 and node.asked == [] and not os.path.exists(word)
     assert "operator" in capsys.readouterr().out
@@ -166,36 +161,39 @@ def test_an_operators_word_counts_once(node, capsys):
 @pytest.mark.parametrize("here, peer", [("demo1", "demo2"), ("demo2", "demo1")])
 def test_agent_3_shows_the_heartbeats_of_each_node(node, monkeypatch, here, peer):
     text = (ROOT / "test/fixtures/opensvc-3/mon.json.out").read_text()
-    node.says |= {"om daemon": node.program.Unknown("unknown command"), "om cluster": text}
-    monkeypatch.setattr(node.program.os, "uname", lambda: os.uname_result(["", here, "", "", ""]))
-    assert node.program.heard() == [peer]
+    node.says |= {"om daemon": node.look.Unknown("unknown command"), "om cluster": text}
+    monkeypatch.setattr(node.look.os, "uname", lambda: os.uname_result(["", here, "", "", ""]))
+    assert node.look.heard() == [peer]
     node.says["om cluster"] = text.replace('"is_beating": true', '"is_beating": false')
-    assert node.program.heard() == []
+    assert node.look.heard() == []
 
 
 @pytest.mark.parametrize("case", sorted(path.name for path in RECORDED.glob("demo*/*.status.out")))
-def test_every_recorded_status_is_read(node, case):
+def test_every_recording_is_read_as_the_modules_parser_reads_it(node, case):
     for path in RECORDED.glob(f"demo*/{case}"):
         text = path.read_text()
         node.says["drbdsetup"] = text
         name = text.split()[0]
-        own, peers = node.program.roles(name)
-        assert f"{name} role:{own} " in text
-        assert len(peers) == text.count("connection:Connected")
+        (known,) = PARSE.status_text(text).values()
+        connected = [
+            one["role"] for one in known["connections"].values() if one["state"] == "Connected"
+        ]
+        assert node.look.roles(name) == (known["role"], connected)
         generations = path.with_name(path.name.replace("status", "gi"))
         if generations.exists():
-            node.says["drbdadm"] = generations.read_text()
-            assert node.program.wrote_alone(name) in (True, False)
+            node.says["drbdadm"] = said = generations.read_text()
+            assert node.look.wrote_alone(name) == (int(PARSE.generations(said)["bitmap"], 16) != 0)
 
 
-def test_the_program_itself_asks_the_tools_that_are_there(tmp_path):
-    tool = tmp_path / "drbdsetup"
+def test_the_program_itself_asks_the_tools_that_are_there(program):
     status = STATUS.format(own="Secondary", peer=CONNECTED.format(role="Secondary"))
-    tool.write_text(f"#!/bin/sh\n[ \"$*\" = 'status t0 --verbose' ] && cat <<'END'\n{status}END\n")
-    tool.chmod(0o755)
+    tool = program(
+        "drbdsetup",
+        f"import sys\nassert sys.argv[1:] == ['status', 't0', '--verbose']\nprint({status!r})\n",
+    )
     done = subprocess.run(
-        [str(PROGRAM), "t0"],
-        env={"PATH": str(tmp_path)},
+        [str(FILES / "may-promote"), "t0"],
+        env={"PATH": str(tool.parent)},
         capture_output=True,
         text=True,
         timeout=30,
