@@ -2,8 +2,6 @@
 """`make bench`: measure, put the numbers into test/bench/results.json, and write docs/performance.md and its picture."""
 
 import argparse
-import contextlib
-import fcntl
 import os
 import pathlib
 import re
@@ -12,7 +10,7 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "lab")]
-from slaplab import cli, faults  # noqa: E402
+from slaplab import base, cli, faults  # noqa: E402
 from slaplab.base import REPO, Lab, LabError, cache, run  # noqa: E402
 
 from bench import parts, report, results  # noqa: E402 the paths are set just above
@@ -124,16 +122,9 @@ def _positive(text):
     return int(text)
 
 
-@contextlib.contextmanager
 def alone(lab):
     """One bench at a time in a lab: a second one would begin with a new one in its place."""
-    lab.home.parent.mkdir(parents=True, exist_ok=True)
-    with open(f"{lab.home}.lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LabError(f"another bench is at work in {lab.home}") from None
-        yield
+    return base.alone(f"{lab.home}.lock", f"another bench is at work in {lab.home}")
 
 
 def written(path):

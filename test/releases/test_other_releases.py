@@ -26,6 +26,6 @@ def test_the_functional_tests_pass(python, release, record_property):
         # As from a terminal: it ends by way of its tests' own cleaning up.
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGINT)
-            process.wait()
+            process.communicate()
     record_property(f"Salt {release}", (said.strip().splitlines() or ["nothing was printed"])[-1])
     assert process.returncode == 0, said

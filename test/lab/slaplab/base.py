@@ -1,6 +1,7 @@
 """Where a lab lives, what it started, and how it ends exactly that."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -22,6 +23,19 @@ def cache():
     return pathlib.Path(
         os.environ.get("SLAPOS_HA_CACHE") or pathlib.Path.home() / ".cache/slapos-ha"
     )
+
+
+@contextlib.contextmanager
+def alone(path, busy=None):
+    """One process at a time holds the file `path`: another one is refused with the sentence `busy`, or waits where there is none."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        except BlockingIOError:
+            raise LabError(busy) from None
+        yield
 
 
 def run(*command, check=True, quiet=True, **kwargs):

@@ -1,8 +1,6 @@
 """The command `lab`."""
 
 import argparse
-import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -12,20 +10,13 @@ import sys
 import time
 
 from . import agent, control, hosts, image
-from .base import HOSTS, Lab, LabError, wait
+from .base import HOSTS, Lab, LabError, alone, wait
 from .image import say
 
 
-@contextlib.contextmanager
 def _alone(lab):
     """One `up` or `down` of a lab at a time."""
-    lab.home.mkdir(parents=True, exist_ok=True)
-    with open(lab.home / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LabError(f"another command is busy with the lab in {lab.home}") from None
-        yield
+    return alone(lab.home / "lock", f"another command is busy with the lab in {lab.home}")
 
 
 def up(lab, tree=None, fresh=False):
@@ -38,7 +29,7 @@ def up(lab, tree=None, fresh=False):
             lab.down()
         if fresh:
             _forget(lab)
-        with image.alone():
+        with image.making():
             image.ensure_machine()
             base = image.image()
             for group in ("re6st", "slapos"):
@@ -283,7 +274,7 @@ def _do(lab, given, rest):
     if given.verb == "logs":
         return logs(lab, given.host)
     if given.verb == "image":
-        with image.alone():
+        with image.making():
             image.ensure_machine()
             return print(image.image())
     if given.verb == "request":

@@ -1,7 +1,6 @@
 """The hosts' disk image, made of Debian and PyPI packages and kept by a hash of what it is made of."""
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import pathlib
@@ -11,7 +10,7 @@ import subprocess
 import tempfile
 import time
 
-from .base import REPO, LabError, cache, run
+from .base import REPO, LabError, alone, cache, run
 
 HERE = REPO / "test/lab"
 KERNEL_MODULES = pathlib.Path("/usr/lib/uml/modules")
@@ -44,13 +43,9 @@ def say(text):
     print(f"lab: {text}", flush=True)
 
 
-@contextlib.contextmanager
-def alone():
+def making():
     """One lab at a time makes what all share; another one waits for it."""
-    cache().mkdir(parents=True, exist_ok=True)
-    with open(cache() / "image.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return alone(cache() / "image.lock")
 
 
 def ensure_machine():

@@ -13,8 +13,6 @@ from support import SECOND_LAB  # noqa: E402
 
 # The file of tests that the state of the hosts was last shown for.
 TOLD = pytest.StashKey()
-# The file of tests that runs.
-FILE = pytest.StashKey()
 
 
 def pytest_collection_modifyitems(items):
@@ -40,20 +38,17 @@ def roots():
     return control.ROOTS
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item):
-    item.config.stash[FILE] = item.nodeid.split("::")[0]
-
-
 @pytest.fixture(scope="package")
-def lab(roots, pytestconfig):
+def lab(roots):
     """
     A fresh lab with both hosts up, for all tests of a worker; it is gone after the last of them, whatever else the worker has to do. LAB_KEEP=1 leaves it up afterwards, for a look; LAB_REUSE=1 takes the one that is up, as it is: for tests by hand.
     """
     assert os.geteuid() == 0, "the lab needs root: it makes a network namespace"
     control.ROOTS = roots
     lab = Lab()
-    if "PYTEST_XDIST_WORKER" in os.environ and pytestconfig.stash[FILE] == SECOND_LAB:
+    # The first test that asks for it is the one that runs.
+    here = os.environ["PYTEST_CURRENT_TEST"].split("::")[0]
+    if "PYTEST_XDIST_WORKER" in os.environ and here == SECOND_LAB:
         lab = lab.second()
     cli.up(lab, fresh=not os.environ.get("LAB_REUSE"))
     yield lab
