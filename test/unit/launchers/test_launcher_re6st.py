@@ -68,6 +68,17 @@ class World:
         self.removed = []
         monkeypatch.setattr(module, "PORT", self.port)
         monkeypatch.setattr(module, "ip", lambda *args: "\n".join(self.routes))
+        everything = module.processes
+
+        def processes():
+            """This world's, and the dead, who have no arguments any more: a re6st of the machine itself, or of another test, would be this node's."""
+            return [
+                process
+                for process in everything()
+                if not process.alive or any(str(folder) in arg for arg in process.args)
+            ]
+
+        monkeypatch.setattr(module, "processes", processes)
         monkeypatch.setattr(module, "addresses", lambda *args: self.addresses())
         real = module.call
 
