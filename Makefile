@@ -53,8 +53,8 @@ lab-life: setup ## by hand: data kept and read after a teardown, foreign files i
 lab-runbooks: setup ## by hand: the commands of each runbook, in the situation that it is for (an hour)
 	@$(PYTEST) test/lab/tests/runbooks_in_the_lab.py
 
-faults: setup ## by hand: a deployment for each kind of fault, with the fault at every step (about five hours); writes docs/reliability.md
-	@$(VENV)/bin/python test/lab/lab faults --report docs/reliability.md
+faults: setup ## by hand: a deployment for each kind of fault, with the fault at every step (about five hours; one kind: FAULTS='--faults host'); writes docs/reliability.md
+	@$(VENV)/bin/python test/lab/lab faults --report $(FAULTS)
 
 lab-agent: setup ## by hand: every function of the module opensvc on a real agent: LAB_AGENT=<tree of agent 2.1> make lab-agent
 	@$(PYTEST) test/lab/tests/every_opensvc_function.py

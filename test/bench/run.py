@@ -10,7 +10,7 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "lab")]
-from slaplab import base, cli, faults  # noqa: E402
+from slaplab import base, cli  # noqa: E402
 from slaplab.base import REPO, Lab, LabError, cache, run  # noqa: E402
 
 from bench import parts, report, results  # noqa: E402 the paths are set just above
@@ -22,7 +22,7 @@ def say(text):
 
 def commit():
     """The commit that is measured, and whether something of the tree is not in it: what the bench itself writes does not count."""
-    at = faults.commit().removesuffix("-dirty")
+    at = base.commit().removesuffix("-dirty")
     written = (
         results.FILE.relative_to(REPO),
         "docs/performance.md",

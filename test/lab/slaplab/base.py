@@ -78,6 +78,12 @@ def started(pid):
     return None if fields[0] == "Z" else fields[19]
 
 
+def commit():
+    """What this checkout is, for what was measured or run with it."""
+    said = run("git", "-C", REPO, "describe", "--always", "--dirty", check=False)
+    return said.stdout.strip() if said.returncode == 0 else "unknown"
+
+
 class Lab:
     """One lab: its folder, its network namespace and the processes that it started."""
 

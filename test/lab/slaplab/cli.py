@@ -193,7 +193,7 @@ def main(arguments=None):
     verb.add_argument("--faults", type=_list, help="kinds of fault; all of them if not given")
     verb.add_argument("--steps", type=_list, help="steps of the deployment; all of them if not given")  # fmt: skip
     verb.add_argument("--short", action="store_true", help="the set of `make test`, in one deployment")  # fmt: skip
-    verb.add_argument("--report", help="write the page of what was run to this file")
+    verb.add_argument("--report", action="store_true", help="keep what was run in test/lab/faults.json, and write docs/reliability.md")  # fmt: skip
     for name, text in (
         ("down", "end everything; the disks stay"),
         ("clean", "down, and remove the lab's folder; also those of its tests' second lab"),
@@ -260,11 +260,11 @@ def _do(lab, given, rest):
 
         return guide.guide(lab, given.agent, given.keep)
     if given.verb == "faults":
-        from . import faults
+        from . import campaigns, faults
 
         _known("--faults", given.faults, faults.FAULTS)
         _known("--steps", given.steps, faults.orchestration())
-        return not faults.faults(
+        return not campaigns.campaigns(
             lab, given.agent, given.faults, given.steps, given.short, given.report
         )
     if given.verb == "crash":

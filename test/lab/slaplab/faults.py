@@ -3,19 +3,16 @@ Faults in the middle of a deployment. One deployment takes many: a fault at a st
 goes on to the next step, where the next fault is. What is watched all the time: on how many hosts the filesystem is mounted, and the canary's lines.
 """
 
-import datetime
 import json
-import os
 import pathlib
 import re
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
 
-from . import agent, cli, control, hosts, links, site, witness
-from .base import HOSTS, REPO, LabError, end, run, wait
+from . import cli, control, hosts, links, site, witness
+from .base import HOSTS, REPO, LabError, end, wait
 
 # Seconds in which a run has to end after a fault.
 LIMIT = 600
@@ -482,125 +479,3 @@ class Campaign:
             row.mounts = witness.most(self.seer.spans, row.begin, until)
         if witness.most(self.seer.spans, 0, time.time()) > 1:
             self.wrong.append("the filesystem was mounted on both hosts at once")
-
-
-# --- The command ----------------------------------------------------------------------------------------------------------------------------------
-
-
-def plans(kinds, steps, short=False):
-    """The deployments to be made, each a list of (fault, step): one for each kind, or the short set in one."""
-    if short:
-        return [list(SHORT)]
-    return [[(kind, step) for step in steps] for kind in kinds]
-
-
-def faults(lab, tree=None, kinds=None, steps=None, short=False, report=None):
-    """Make the campaigns, a fresh lab for each, and return whether nothing was wrong."""
-    from rich.console import Console
-    from rich.live import Live
-
-    # A log is as wide as its lines.
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    kinds, steps = kinds or list(FAULTS), steps or list(orchestration())
-    rows, wrong = [], []
-    begun, at = time.monotonic(), commit()
-    with Live(console=console, auto_refresh=False) as live:
-
-        def show(campaign):
-            live.update(_table([*rows, *campaign.rows]), refresh=True)
-            if not console.is_terminal and campaign.rows:
-                # A log has no table that grows.
-                console.print(" | ".join(cells(campaign.rows[-1])), soft_wrap=True)
-
-        for plan in plans(kinds, steps, short):
-            cli.up(lab, tree, fresh=True)
-            try:
-                with Campaign(lab, show) as campaign:
-                    try:
-                        campaign.go(plan)
-                        campaign.complete()
-                    except LabError as error:
-                        campaign.wrong.append(f"{plan[0][0]}: {error}")
-                rows += campaign.rows
-                wrong += campaign.wrong
-            finally:
-                if not os.environ.get("LAB_KEEP"):
-                    cli.down(lab)
-    for line in wrong:
-        console.print(f"[red]✘[/red] {line}")
-    console.print(f"{len(rows)} faults in {(time.monotonic() - begun) / 60:.0f} min")
-    if report:
-        pathlib.Path(report).write_text(
-            page(rows, wrong, at, agent.describe(agent.chosen(tree)), time.monotonic() - begun)
-        )  # fmt: skip
-    return not wrong
-
-
-def commit():
-    said = run("git", "-C", REPO, "describe", "--always", "--dirty", check=False)
-    return said.stdout.strip() if said.returncode == 0 else "unknown"
-
-
-HEADINGS = (
-    "step", "fault", "outcome", "seconds", "error", "undone", "passed again", "mounted at once", "writes", "lost",
-)  # fmt: skip
-
-
-def cells(row):
-    """A row as texts, under HEADINGS."""
-    return (
-        row.step,
-        row.fault,
-        row.outcome,
-        f"{row.seconds:.0f}",
-        row.error,
-        ("-" if row.mended is None else f"{row.mended:.0f}")
-        + "".join(f"; {note}" for note in row.notes),
-        "-" if row.again is None else f"{row.again:.0f}",
-        str(row.mounts),
-        str(row.acknowledged),
-        str(row.lost),
-    )
-
-
-def _table(rows):
-    from rich import box
-    from rich.table import Table
-
-    table = Table(*HEADINGS, box=box.SIMPLE_HEAD)
-    for row in rows:
-        table.add_row(*(text[:60] for text in cells(row)))
-    return table
-
-
-def page(rows, wrong, at, agent_, seconds, today=None):
-    """docs/reliability.md: what was run and what it showed."""
-    today = today or datetime.datetime.now(datetime.timezone.utc).date()
-    head = f"""# Faults in the middle of a deployment
-
-Written by `test/lab/lab faults --report docs/reliability.md` (or by the lab's tests, with LAB_REPORT), not by hand.
-{today}, commit {at}, {len(rows)} faults in {seconds / 60:.0f} min; {agent_}.
-
-Each fault comes in the moment in which its step begins. After it the run has to end within {LIMIT} s with a clear error, or to go on; then the fault is undone as
-an operator would, and the same command is run again, which goes on. A link, a disk or a service stays as it is for as long as the run goes on: one run may
-be the proof for several steps. Two programs on the hosts, heard from outside, say when the filesystem comes and goes and write a chain of lines with
-fsync, one each second.
-
-"""
-    kinds = [name for name in FAULTS if any(row.fault == name for row in rows)]
-    text = head + _markdown(("fault", "what is done"), [(n, FAULTS[n].what) for n in kinds]) + "\n"
-    text += "seconds: from the fault to the end of the run; undone: seconds until the site was still, and what had to be cleared by hand; passed again: seconds of "
-    text += "the next run until the step at which this one stopped was done; writes: acknowledged from the fault to then.\n\n"
-    text += _markdown(HEADINGS, [cells(row) for row in rows]) + "\n"
-    if wrong:
-        return text + "Not as it should be:\n\n" + "".join(f"- {line}\n" for line in wrong)
-    return text + (
-        "Every run ended in time with a clear error, the filesystem was mounted on one host at most, and every acknowledged write was there at the end.\n"
-    )
-
-
-def _markdown(headings, rows):
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "".join(
-        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |\n" for line in lines
-    )

@@ -3,7 +3,7 @@
 import datetime
 import re
 
-from . import agent, cli, faults, runbook
+from . import agent, base, cli, runbook
 from .base import REPO, LabError
 from .image import say
 
@@ -18,7 +18,7 @@ def guide(lab, tree=None, keep=False):
         raise LabError(
             f"{PAGE}: the line '*Outputs: …*' is gone; put it back below the first paragraph"
         )
-    commit = faults.commit()
+    at = base.commit()
     cli.up(lab, tree, fresh=True)
     outputs = {}
     try:
@@ -36,7 +36,7 @@ def guide(lab, tree=None, keep=False):
     said = (
         "the agent is the stand-in, a test double" if kind == "standin" else "OpenSVC's own agent"
     )
-    PAGE.write_text(recorded(text, outputs, datetime.date.today(), commit, said))
+    PAGE.write_text(recorded(text, outputs, datetime.date.today(), at, said))
     say(f"{PAGE}: {len(outputs)} outputs")
 
 

@@ -2,14 +2,13 @@
 
 import json
 import os
-import pathlib
 import re
 import sys
 import time
 
 import pytest
-from slaplab import agent, cli, control, counter, faults, hosts, site
-from slaplab.base import HOSTS, run, wait
+from slaplab import agent, campaigns, cli, control, counter, faults, hosts, site
+from slaplab.base import HOSTS, commit, run, wait
 
 # OpenSVC's page "SlapOS Comp1 HA", print status: every resource of the service.
 SEED = {
@@ -21,18 +20,12 @@ SEED = {
 @pytest.fixture(scope="module")
 def campaign(lab):
     """What watches the deployment from its first step on, and brings the faults into it."""
-    begun, commit = time.monotonic(), faults.commit()
+    begun, at = time.monotonic(), commit()
     with faults.Campaign(lab) as campaign:
         yield campaign
         if os.environ.get("LAB_REPORT") and campaign.over:
-            text = faults.page(
-                campaign.rows,
-                campaign.wrong,
-                commit,
-                agent.describe(agent.chosen()),
-                campaign.over - begun,
-            )
-            pathlib.Path(os.environ["LAB_REPORT"]).write_text(text)
+            said, took = agent.describe(agent.chosen()), campaign.over - begun
+            campaigns.keep(campaigns.parts(campaign.rows, campaign.wrong, at, said, took))
 
 
 def fault(campaign, kind, step):
@@ -40,7 +33,7 @@ def fault(campaign, kind, step):
     assert (kind, step) in faults.SHORT
     campaign.go([(kind, step)])
     row = campaign.rows[-1]
-    print(" | ".join(faults.cells(row)))
+    print(" | ".join(campaigns.cells(row)))
     assert campaign.wrong == [] and row.step == step, campaign.wrong
     return row
 

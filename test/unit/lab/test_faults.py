@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from support import ROOT
 
 sys.path.insert(0, str(ROOT / "test/lab"))
-from slaplab import cli, faults, links, site, witness  # noqa: E402 the path is set just above
+from slaplab import (  # noqa: E402 the path is set just above
+    campaigns,
+    cli,
+    faults,
+    links,
+    site,
+    witness,
+)
 
 
 def chain(count):
@@ -285,11 +292,17 @@ def test_an_unknown_kind_or_step_is_refused(monkeypatch, capsys):
 
 
 def test_each_kind_has_a_deployment_and_the_short_set_one():
-    assert faults.plans(["disk", "host"], ["one", "two"]) == [
+    assert campaigns.plans(["disk", "host"], ["one", "two"]) == [
         [("disk", "one"), ("disk", "two")],
         [("host", "one"), ("host", "two")],
     ]
-    assert faults.plans([], [], short=True) == [list(faults.SHORT)]
+    assert campaigns.plans([], [], short=True) == [list(faults.SHORT)]
+
+
+def part(row, wrong=(), **options):
+    return campaigns.parts(
+        [row], wrong, "abc1234", "agent: the stand-in", 600, datetime.date(2026, 1, 2), **options
+    )
 
 
 def test_the_page_says_what_was_run():
@@ -297,17 +310,44 @@ def test_the_page_says_what_was_run():
         "disk", "base", 0.0, "stopped", "demo1: no | room", 12.4, mended=3.0, again=9.0
     )
     row.acknowledged, row.mounts = 7, 1
-    text = faults.page([row], [], "abc1234", "agent: the stand-in", 600, datetime.date(2026, 1, 2))
-    assert "2026-01-02, commit abc1234, 1 faults in 10 min; agent: the stand-in." in text
+    text = campaigns.page(part(row))
+    what = faults.FAULTS["disk"].what
+    assert (
+        f"| disk | {what} | its step of the short set | 2026-01-02 | abc1234 | the stand-in | 10 |\n"
+        in text
+    )
     assert (
         "| base | disk | stopped | 12 | demo1: no \\| room | 3 | 9 | 1 | 7 | 0 |\n" in text
-        and faults.FAULTS["disk"].what in text
+        and "| base | stopped, 12 s, 0 lost |\n" in text
         and faults.FAULTS["host"].what not in text
     )
     assert "every acknowledged write was there" in text
-    text = faults.page([row], ["3 writes are lost"], "abc1234", "agent", 600)
+    text = campaigns.page(part(row, ["3 writes are lost"]))
     assert "Not as it should be:\n\n- 3 writes are lost\n" in text
     assert "every acknowledged write was there" not in text
+
+
+def test_what_was_run_is_kept_by_kind_and_a_whole_one_longer_than_a_short_one(tmp_path):
+    data, page = tmp_path / "faults.json", tmp_path / "page.md"
+    steps = list(faults.orchestration())
+    rows = [faults.Row("disk", step, 0.0, "stopped", "no room") for step in steps]
+    whole = campaigns.parts(rows, [], "aaa1111", "agent: the stand-in", 2400)
+    campaigns.keep(part(faults.Row("disk", "base", 0.0, "stopped")), data, page)
+    campaigns.keep(part(faults.Row("host", "base", 0.0, "went on to the end")), data, page)
+    assert set(campaigns.read(data)) == {"disk", "host"}
+    campaigns.keep(whole, data, page)
+    campaigns.keep(part(faults.Row("disk", "base", 0.0, "stopped")), data, page)
+    kept = campaigns.read(data)
+    assert kept["disk"]["commit"] == "aaa1111" and len(kept["disk"]["rows"]) == len(steps)
+    assert page.read_text() == campaigns.page(kept)
+    assert "| every step | " in page.read_text() and "| abc1234 |" in page.read_text()
+    data.write_text('{"format": 2, "parts": {}}')
+    with pytest.raises(ValueError, match="format 2, not 1"):
+        campaigns.read(data)
+
+
+def test_the_page_that_is_there_is_that_of_what_was_kept():
+    assert campaigns.PAGE.read_text() == campaigns.page(campaigns.read())
 
 
 def test_a_host_that_was_killed_has_nothing_mounted():

@@ -30,7 +30,7 @@ def page(tmp_path, monkeypatch):
     path.write_text(PAGE)
     monkeypatch.setattr(guide, "PAGE", path)
     monkeypatch.setattr(guide.agent, "chosen", lambda tree: ("standin", ROOT))
-    monkeypatch.setattr(guide.faults, "commit", lambda: "abc1234")
+    monkeypatch.setattr(guide.base, "commit", lambda: "abc1234")
     monkeypatch.setattr(guide, "say", lambda text: None)
     calls = []
     monkeypatch.setattr(guide.cli, "up", lambda lab, tree, fresh: calls.append(("up", fresh)))
