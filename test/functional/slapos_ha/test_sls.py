@@ -80,6 +80,32 @@ def test_the_service_of_the_example(node):
     assert sum(section.startswith("task#") for section in config) == 5
 
 
+@pytest.mark.parametrize(
+    "wanted, had, restart, schedule",
+    [
+        (0, None, None, None),
+        (3, None, "3", "@1m"),
+        (3, "1", "3", "@1m"),
+        # What the configuration has stays there until it is told otherwise.
+        (0, "3", "0", "@10m"),
+    ],
+)
+def test_how_often_the_agent_starts_again_what_ended(
+    make_loaders, tmp_path, wanted, had, restart, schedule
+):
+    pillar = yaml.safe_load((ROOT / "pillar.example").read_text())
+    pillar["slapos_ha"]["service"]["restart"] = wanted
+    loaders = make_loaders("demo1", pillar)
+    loaders.opts["opensvc.etc"] = str(tmp_path)
+    if had:
+        file = tmp_path / "namespaces/slapos/svc/comp1.conf"
+        file.parent.mkdir(parents=True)
+        file.write_text(f"[DEFAULT]\nid = 7\n[app#0]\ntype = forking\nrestart = {had}\n")
+    config = loaders.modules.slapos_ha.service_config()
+    assert config["DEFAULT"].get("monitor_schedule") == schedule
+    assert [config[app].get("restart") for app in ("app#0", "app#1")] == [restart, restart]
+
+
 @pytest.mark.parametrize("test", [True, False])
 def test_the_loop_file_becomes_roots_alone_and_is_not_made(node, tmp_path, test):
     _, loaders = node

@@ -231,6 +231,19 @@ def test_a_frozen_instance_does_not_fail_over(nodes):
     until(lambda: first.service()["avail"] == "up", "up again")
 
 
+def test_what_ended_by_itself_is_started_again_as_often_as_configured(nodes):
+    first, second = nodes.values()
+    (flag,) = (first.root / "dev/shm").rglob("*.flag")
+    flag.unlink()
+    stays(lambda: not flag.exists(), "nothing starts it again", 2)
+    words = ("fs#flag.restart=2", "monitor_schedule=@1s")
+    first.om(PATH, "set", *(word for keyword in words for word in ("--kw", keyword)))
+    until(flag.exists, "started again")
+    until(lambda: idle(first) and second.instance("demo1").get("avail") == "up", "up where it was")
+    assert second.instance("demo2")["avail"] == "down"
+    first.om(PATH, "unset", "--kw", "fs#flag.restart", "--kw", "monitor_schedule")
+
+
 def test_a_restart_of_the_daemon_moves_nothing(nodes):
     first, second = nodes.values()
     first.om("daemon", "stop")

@@ -270,12 +270,17 @@ class Monitor:
                     self.version += 1
                 except (OSError, ValueError):
                     continue
-            old = (
-                stamp < self.configs[path]["updated"]
-                or stamp < time.time() - self.daemon.cluster.settings["status_interval"]
-            )
+            old = stamp < self.configs[path][
+                "updated"
+            ] or stamp < time.time() - self.status_interval(path)
             if old and not self.smon(path)["status"].endswith("ing"):
                 self.refresh(path)
+
+    def status_interval(self, path):
+        """Seconds after which a status is old: sooner where resources that are started again have a schedule to be looked at."""
+        usual = self.daemon.cluster.settings["status_interval"]
+        schedule = self.instances[path].get("DEFAULT", "monitor_schedule")
+        return min(usual, sched.period(schedule) or usual) if schedule else usual
 
     def refresh(self, path, boot=False):
         """Evaluate an instance's status in a child; one at a time, and no flood of them when it fails."""
