@@ -420,7 +420,7 @@ def wait(path, condition, node=None, rids=None, nodes=None, timeout=300, interva
         if found and found["dead"]:
             raise CommandExecutionError(
                 f"OpenSVC: {path} cannot become {_goal(condition, node, rids)}: {found['dead']}. Seen: {last}. "
-                f"Find out why: om {path} print status -r; then om {path} abort, om {path} clear"
+                f"Find out why: om {path} logs, om {path} print status -r; then om {path} abort, om {path} clear"
             )
         if not found or not found["quiet"] or condition in ("healthy", "resources_up"):
             idle_since = None
