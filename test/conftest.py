@@ -25,14 +25,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS", "same"))
 
 class Scheduling(LoadScopeScheduling):
     """
-    With `-n`: the lab's tests are one worker's, in their order, as a site's life goes, but for those of the second lab; of the others each file is whole, and
-    each release of Salt by itself.
+    With `-n`: the lab's tests are one worker's, in their order, as a site's life goes, and those of the second lab another one's; of the others each file is
+    whole, and each release of Salt by itself.
     """
 
     def _split_scope(self, nodeid):
         file = nodeid.split("::")[0]
-        if file.startswith(LAB) and file != SECOND_LAB:
-            return LAB
+        if file.startswith(LAB):
+            return f"{LAB}second" if file in SECOND_LAB else LAB
         return nodeid if file.startswith("test/releases/") else file
 
 

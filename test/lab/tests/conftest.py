@@ -48,7 +48,7 @@ def lab(roots):
     lab = Lab()
     # The first test that asks for it is the one that runs.
     here = os.environ["PYTEST_CURRENT_TEST"].split("::")[0]
-    if "PYTEST_XDIST_WORKER" in os.environ and here == SECOND_LAB:
+    if "PYTEST_XDIST_WORKER" in os.environ and here in SECOND_LAB:
         lab = lab.second()
     cli.up(lab, fresh=not os.environ.get("LAB_REUSE"))
     yield lab

@@ -52,7 +52,8 @@ def test_an_interrupted_up_leaves_nothing_and_disturbs_nobody(lab, tmp_path, mom
     assert control.salt_json(lab, "salt", "*", "test.ping") == {host: True for host in HOSTS}
 
 
-def test_status_and_logs_of_a_host(lab):
+def test_status_and_logs_of_a_host(lab, monkeypatch):
+    monkeypatch.setenv("LAB_HOME", str(lab.home))
     said = run(sys.executable, REPO / "test/lab/lab", "info")
     known = json.loads(said.stdout)
     assert known["up"] is True and all(known["hosts"][host]["pids"] > 10 for host in HOSTS)
