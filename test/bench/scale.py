@@ -181,7 +181,7 @@ def measured(sites):
 
 
 def raced(at_once, times, pace):
-    """Rows {n, seconds, ratio} of a rollout of n sites, n at once, where nothing is to do."""
+    """Rows {n, seconds, memory, ratio} of a rollout of n sites, n at once, where nothing is to do."""
     rows = {n: [] for n in at_once}
     with Estate(max(at_once), pace) as estate:
         # The first run also makes what Salt keeps: it is not counted.
@@ -197,7 +197,7 @@ def raced(at_once, times, pace):
     return fit.ratios(
         [
             {
-                "n": n, "seconds": [round(one["seconds"], 2) for one in costs],
+                "n": n, "seconds": [round(one["seconds"], 2) for one in costs], "memory": [one["memory_daemon"] + one["memory_run"] for one in costs],
                 **{key: statistics.median([one[key] for one in costs]) for key in costs[0] if key != "seconds"},
             }
             for n, costs in rows.items()
@@ -211,8 +211,8 @@ def for_bench(rows, record):
     for row in rows:
         for seconds in row["seconds"]:
             record.sample(f"sites_{row['n']}", seconds, told=False)
-        memory = (row["memory_daemon"] + row["memory_run"]) / 2**20
-        record.sample(f"memory_{row['n']}", memory, told=False)
+        for size in row["memory"]:
+            record.sample(f"memory_{row['n']}", size / 2**20, told=False)
     return record.results()
 
 
