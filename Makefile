@@ -24,7 +24,9 @@ venv: ## the Python environment alone: what `make demo` needs of it
 demo: venv ## the lab: two hosts, the whole deployment with live progress, the final status, a move and a crash
 	@$(VENV)/bin/python test/lab/lab demo
 
+# The hosts' image first, with the whole machine: beside other tests it takes twice as long, and the longest line of tests waits for it.
 test: setup lint other-salts ## every test: lint, unit, functional under three releases of Salt, the lab with its two hosts
+	@$(VENV)/bin/python test/lab/lab image
 	@$(PYTEST) -n 4 test/lab/tests test/releases test/unit test/functional
 
 lint: setup ## ruff and yamllint (docstrings are held to their rules by the unit tests)
