@@ -486,13 +486,8 @@ def service_config():
     applications and tasks are disabled in it: the orchestration enables each once its software runs on both nodes.
     """
     here = site()
-    current = __salt__["opensvc.config_show"](here["path"])
-    # What is not in it stays as it is: an estate that had the option has to be told 0.
-    watched = here["service"]["restart"] > 0 or "restart" in (current or {}).get("app#0", {})
-    rendered = __salt__["slsutil.renderer"](
-        SERVICE, default_renderer="jinja|yaml", site=here, watched=watched
-    )
-    if current is None:
+    rendered = __salt__["slsutil.renderer"](SERVICE, default_renderer="jinja|yaml", site=here)
+    if __salt__["opensvc.config_show"](here["path"]) is None:
         for section, keywords in rendered.items():
             if section.startswith(("app#", "task#")):
                 keywords["disable"] = True

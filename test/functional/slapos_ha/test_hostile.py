@@ -130,7 +130,7 @@ def rendered(tmp_path_factory):
         return {
             name: salt.template.compile_template(
                 str(ROOT / "slapos_ha" / name), renderers, "jinja|json" if name.endswith("json") else "jinja|yaml", [], [],
-                saltenv="base", sls="x", site=site, watched=True,
+                saltenv="base", sls="x", site=site,
             )
             for name in files
         }  # fmt: skip

@@ -83,7 +83,9 @@ def test_the_service_of_the_example(node):
 @pytest.mark.parametrize(
     "wanted, had, restart, schedule",
     [
-        (0, None, None, None),
+        # Not given, nothing is said: what an operator has set with om stays.
+        (None, None, None, None),
+        (None, "1", None, None),
         (3, None, "3", "@1m"),
         (3, "1", "3", "@1m"),
         # What the configuration has stays there until it is told otherwise.
@@ -94,7 +96,8 @@ def test_how_often_the_agent_starts_again_what_ended(
     make_loaders, tmp_path, wanted, had, restart, schedule
 ):
     pillar = yaml.safe_load((ROOT / "pillar.example").read_text())
-    pillar["slapos_ha"]["service"]["restart"] = wanted
+    if wanted is not None:
+        pillar["slapos_ha"]["service"]["restart"] = wanted
     loaders = make_loaders("demo1", pillar)
     loaders.opts["opensvc.etc"] = str(tmp_path)
     if had:
