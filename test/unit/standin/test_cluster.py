@@ -242,6 +242,8 @@ def test_what_ended_by_itself_is_started_again_as_often_as_configured(nodes):
     until(lambda: idle(first) and second.instance("demo1").get("avail") == "up", "up where it was")
     assert second.instance("demo2")["avail"] == "down"
     first.om(PATH, "unset", "--kw", "fs#flag.restart", "--kw", "monitor_schedule")
+    theirs = second.etc / "namespaces" / f"{PATH}.conf"
+    until(lambda: "restart" not in theirs.read_text() and idle(second), "the peer knows it, too")
 
 
 def test_a_restart_of_the_daemon_moves_nothing(nodes):
