@@ -43,7 +43,8 @@ def _asked(function, *args, **kwargs):
         return {"error": str(error)}
     except KeyError:
         return {
-            "error": f"{function} is not on this minion: salt '{__grains__['id']}' saltutil.sync_all"
+            "error": f"{function} is not on this minion: salt '{__grains__['id']}' saltutil.sync_all",
+            "unsynced": True,
         }
 
 
@@ -100,7 +101,7 @@ def facts(preflight=False, applications=True):
 
     Returns a dict with ``site`` and ``problems``, and when the pillar is valid ``node shape agent cluster drbd re6st slapos ids unset
     mounted unverified``, of which ``re6st`` and ``slapos`` are only there when the launchers were asked. What could not be asked is ``{"error": why}`` in its
-    place. Raises nothing: a node that is broken still answers.
+    place, with ``"unsynced": True`` where the minion lacks the function. Raises nothing: a node that is broken still answers.
     """
     broken = _renewed_pillar() if preflight else []
     given = __pillar__.get("slapos_ha")

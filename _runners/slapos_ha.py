@@ -371,6 +371,7 @@ def _preflight_report(here):
         said.append(
             f"{node}: agent {facts['agent'].get('version', 'to be installed')}, DRBD {modules.get('module_loaded') or modules.get('module_available')}"
             + (", filesystem mounted" if facts["mounted"] else "")
+            + (", given modules of the formula that it lacked" if facts.get("synced") else "")
         )
     return "\n".join(said)
 

@@ -207,6 +207,56 @@ def test_modules_that_are_not_synced(monkeypatch):
         snapshot(monkeypatch, {"demo1": "'slapos_ha.facts' is not available."})
 
 
+class Lacking(Client):
+    """Minions of which some lack functions until they are synced and have loaded what came."""
+
+    def __init__(self, answers, lacking):
+        super().__init__(answers)
+        self.lacking, self.said = lacking, []
+
+    def cmd(self, target, function, **kwargs):
+        self.said.append((function, target, kwargs["kwarg"]))
+        if function == "saltutil.refresh_modules" and kwargs["kwarg"] == {"async": False}:
+            self.lacking = {}
+        said = super().cmd(target, function, **kwargs)
+        for minion, answer in self.lacking.items():
+            said[minion] = {"ret": answer, "retcode": 0}
+        return {
+            minion: said[minion]
+            for minion in said
+            if kwargs["tgt_type"] != "list" or minion in target
+        }
+
+
+@pytest.mark.parametrize(
+    "lacks",
+    ["'slapos_ha.facts' is not available.", {"agent": {"error": "opensvc.version is not on this minion", "unsynced": True}}, {"drbd": {"version": {"error": "x", "unsynced": True}, "status": None}}],
+    ids=["everything", "a module", "a module below drbd"],
+)  # fmt: skip
+def test_a_minion_that_lacks_modules_is_given_them_by_the_preflight(monkeypatch, world, lacks):
+    monkeypatch.setattr(site_util, "_accepted_minions", lambda opts: ["demo1", "demo2"])
+    if isinstance(lacks, dict):
+        problem = {"problems": ["opensvc.version is not on this minion"]}
+        lacks = {**world.facts["demo2"], **problem, **lacks}
+    client = Lacking(world.facts, {"demo2": lacks})
+    facts, problems = site_util._snapshot(client, {}, "paris", preflight=True)
+    assert problems == [] and "synced" not in facts["demo1"] and facts["demo2"]["synced"] is True
+    asked = {"preflight": True, "applications": True}
+    assert client.said == [
+        ("slapos_ha.facts", "slapos_ha:site:paris", asked),
+        ("saltutil.sync_all", ["demo2"], {}),
+        ("saltutil.refresh_modules", ["demo2"], {"async": False}),
+        ("slapos_ha.facts", ["demo2"], asked),
+    ]
+
+
+def test_only_the_preflight_gives_modules(monkeypatch, world):
+    monkeypatch.setattr(site_util, "_accepted_minions", lambda opts: ["demo1", "demo2"])
+    client = Lacking(world.facts, {"demo2": {**world.facts["demo2"], "agent": {"error": "x", "unsynced": True}}})  # fmt: skip
+    site_util._snapshot(client, {}, "paris")
+    assert [function for function, *_ in client.said] == ["slapos_ha.facts"]
+
+
 def test_different_agents(monkeypatch, world):
     world.facts["demo2"]["agent"] = {"major": 2, "version": "2.1-1880"}
     _, problems = snapshot(monkeypatch, world.facts)
