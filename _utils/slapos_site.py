@@ -506,7 +506,7 @@ def _unsynced(answer):
     """Whether a minion lacks functions of the formula."""
     if not isinstance(answer, dict):
         return True
-    known = [*answer.values(), *(answer.get("drbd") or {}).values()]
+    known = [answer, *answer.values(), *(answer.get("drbd") or {}).values()]
     return any(isinstance(part, dict) and part.get("unsynced") for part in known)
 
 
@@ -514,8 +514,8 @@ def _synced(client, said):
     """
     Give the formula's modules to those minions that lack some of them, and return these minions.
 
-    A state run syncs modules by itself, so the preflight is what finds them missing: on a new minion, and on a host that lost its power within seconds of
-    a sync, where files are empty whose names were written already (ext4, delayed allocation; the lab's fault "host" at "preflight").
+    Of Salt's state runs only a highstate syncs by itself (3007, State.load_dynamic), so the preflight looks: they are missing on a new minion, and empty on
+    a host that lost its power within seconds of a sync (the lab's fault "host" at "preflight").
     """
     lacking = sorted(minion for minion, answer in said.items() if _unsynced(answer))
     if lacking:

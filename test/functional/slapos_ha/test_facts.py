@@ -1,7 +1,9 @@
 """A node's facts through Salt's own loader: the module's files are loaded one by one, and share the pillar that the loader gives them."""
 
 import copy
+import pathlib
 
+import pytest
 import yaml
 from support import ROOT
 
@@ -18,6 +20,22 @@ def test_a_preflight_validates_the_pillar_that_it_has_just_taken(make_loaders):
     # One problem: the other values are as the pillar has them, also on Salt 3008, whose pillar.items masks them.
     [problem] = modules.slapos_ha.facts(preflight=True)["problems"]
     assert problem.startswith("slapos_ha:re6st:registry: 'ftp://x' is not right")
+
+
+@pytest.mark.parametrize(
+    "lost, asked", [("modules/slapos_node.py", True), ("states/drbd.py", False)]
+)
+def test_a_preflight_says_what_a_loss_of_power_left_empty(make_loaders, lost, asked):
+    loaders = make_loaders(pillar=copy.deepcopy(EXAMPLE))
+    path = pathlib.Path(loaders.opts["extension_modules"], lost)
+    text = path.read_text()
+    path.write_text("")
+    facts = loaders.modules.slapos_ha.facts(preflight=True)
+    assert facts["unsynced"] is True
+    # Only some of what is empty is missed by what a fact asks for.
+    assert any(isinstance(part, dict) and part.get("unsynced") for part in facts.values()) is asked
+    path.write_text(text)
+    assert "unsynced" not in loaders.modules.slapos_ha.facts(preflight=True)
 
 
 def test_metrics_of_a_node_without_agent_and_module(make_loaders, tmp_path):

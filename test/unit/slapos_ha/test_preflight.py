@@ -50,6 +50,7 @@ def node(monkeypatch):
         "cmd.run_all": lambda *_, **__: {"retcode": 2, "stdout": "", "stderr": ""},
     }
     monkeypatch.setattr(module, "__salt__", tools)
+    monkeypatch.setattr(module, "__opts__", {"extension_modules": "/nowhere"})
     return tools
 
 

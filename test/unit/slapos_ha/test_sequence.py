@@ -230,8 +230,8 @@ class Lacking(Client):
 
 @pytest.mark.parametrize(
     "lacks",
-    ["'slapos_ha.facts' is not available.", {"agent": {"error": "opensvc.version is not on this minion", "unsynced": True}}, {"drbd": {"version": {"error": "x", "unsynced": True}, "status": None}}],
-    ids=["everything", "a module", "a module below drbd"],
+    ["'slapos_ha.facts' is not available.", {"agent": {"error": "opensvc.version is not on this minion", "unsynced": True}}, {"drbd": {"version": {"error": "x", "unsynced": True}, "status": None}}, {"unsynced": True}],
+    ids=["everything", "a module", "a module below drbd", "what no fact asks for"],
 )  # fmt: skip
 def test_a_minion_that_lacks_modules_is_given_them_by_the_preflight(monkeypatch, world, lacks):
     monkeypatch.setattr(site_util, "_accepted_minions", lambda opts: ["demo1", "demo2"])
