@@ -56,7 +56,7 @@ def _inline(path, verb, rids=None, options=(), timeout=600):
     """Do something with this node's instance only, now, in this process."""
     _known(path, rids or [])
     agent = _agent()
-    args = [path, "instance", verb] if agent.major >= 3 else [path, verb, "--local"]
+    args = [path, "instance", verb] if agent.major >= 3 else [path, *verb.split(), "--local"]
     if rids:
         args += ["--rid", ",".join(rids)]
     what = ", ".join(rids) if rids else "the instance"
@@ -68,7 +68,7 @@ def _inline(path, verb, rids=None, options=(), timeout=600):
     )
 
 
-def provision(path, rids=None, local=False, leader=False, timeout=600):
+def provision(path, rids=None, local=False, leader=False, state_only=False, timeout=600):
     """
     Make what the resources of an object need: files, volume groups, filesystems. What exists already is kept.
 
@@ -86,12 +86,22 @@ def provision(path, rids=None, local=False, leader=False, timeout=600):
         Only this node's instance (bool); with ``rids`` it always is.
     leader
         Also make what is shared and made once for all nodes, such as the filesystem (bool, this node only).
+    state_only
+        Make nothing: the resources (``rids``, on this node) were made by somebody else, and the agent is told so (bool).
     timeout
         Seconds (int) after which the agent's command is ended, this node only.
 
     Returns ``{"warnings": [...]}``. Over all nodes it returns when the daemons have accepted: wait for it (:py:func:`wait`, condition provisioned), since
     ``--wait`` of agent 2.1 returns 0 also when every instance failed. Raises CommandExecutionError when the agent refuses or, on this node, fails.
     """
+    if state_only:
+        if not rids:
+            raise SaltInvocationError(
+                "state_only: needs rids, the resources that were made already"
+            )
+        if _agent().major >= 3:
+            return _inline(path, "provision", rids, ["--state-only"], timeout)
+        return _inline(path, "set provisioned", rids, (), timeout)
     if not rids and not local:
         return _orchestrate(path, "provision")
     return _inline(path, "provision", rids, ["--leader"] if leader else [], timeout)

@@ -186,7 +186,11 @@ def _ufw(*words):
 
 def _ufw_act(*words):
     __context__.pop(_UFW, None)
-    _run("ufw", *words)
+    try:
+        _run("ufw", *words)
+    finally:
+        # ufw does not: a host that loses its power in the seconds after it would have zeros for rules, its owner's among them, and no firewall.
+        os.sync()
 
 
 def ufw_in_place(rules):
@@ -350,6 +354,12 @@ def _nftables_works():
 
 
 def _ufw_works():
+    for path in _UFW_RULES:
+        if "\0" in _text(path):
+            raise CommandExecutionError(
+                f"ufw cannot read {path}: there are zeros in it, as a loss of power leaves them. Restore it from a backup, or begin with an empty one "
+                f"and give ufw its rules again: cp /usr/share/ufw/iptables/{os.path.basename(path)} {path}; ufw reload"
+            )
     wanted = rules("ufw")
     if ufw_in_place(wanted):
         return

@@ -48,17 +48,19 @@ def _asked(function, *args, **kwargs):
         }
 
 
-def _empty_modules():
+def _damaged_modules():
     """
-    Whether a synced module is an empty file.
+    Whether a synced module is empty, or holds zeros.
 
-    A host that loses its power within seconds of a sync keeps the names of the files that it was writing, and not yet what is in them (ext4, delayed
-    allocation). What is missed then may be a state that no fact asks for.
+    A host that loses its power within seconds of a sync keeps the names of the files that it was writing, perhaps their sizes, and not yet what is in them
+    (ext4 with delalloc and dioread_nolock, its defaults). What is missed then may be a state that no fact asks for.
     """
-    names = glob.glob(os.path.join(__opts__["extension_modules"], "*", "*.py"))
-    return any(
-        os.path.basename(name) != "__init__.py" and os.path.getsize(name) == 0 for name in names
-    )
+    for name in glob.glob(os.path.join(__opts__["extension_modules"], "*", "*.py")):
+        with salt.utils.files.fopen(name, "rb") as handle:
+            data = handle.read()
+        if b"\0" in data or not data and os.path.basename(name) != "__init__.py":
+            return True
+    return False
 
 
 def _mounted(path):
@@ -114,12 +116,12 @@ def facts(preflight=False, applications=True):
 
     Returns a dict with ``site`` and ``problems``, and when the pillar is valid ``node shape agent cluster drbd re6st slapos ids unset
     mounted unverified``, of which ``re6st`` and ``slapos`` are only there when the launchers were asked. What could not be asked is ``{"error": why}`` in its
-    place, with ``"unsynced": True`` where the minion lacks the function; a preflight has that in the dict itself when a synced module is an empty file. Raises nothing: a node that is broken still answers.
+    place, with ``"unsynced": True`` where the minion lacks the function; a preflight has that in the dict itself when a synced module is an empty or a damaged file. Raises nothing: a node that is broken still answers.
     """
     broken = _renewed_pillar() if preflight else []
     given = __pillar__.get("slapos_ha")
     answer = {"site": given.get("site") if isinstance(given, dict) else None, "problems": broken}
-    if preflight and _empty_modules():
+    if preflight and _damaged_modules():
         answer["unsynced"] = True
     if broken:
         return answer

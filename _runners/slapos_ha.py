@@ -99,19 +99,33 @@ def _provisioned(site):
 
 
 def _at_first(site):
-    """Provisioned, and where re6st is registered next; the agents may have moved it when a run died before that."""
-    return _provisioned(site) and (site.active() == site.first or _registered("re6st")(site))
+    """Provisioned, and where re6st is registered next; the agents may have moved it when a run died before that. Nothing is left of a provision that failed."""
+    return (
+        _provisioned(site)
+        and not any(_unfinished(site, node) for node in site.nodes)
+        and (site.active() == site.first or _registered("re6st")(site))
+    )
+
+
+def _unfinished(site, node):
+    """A provision that failed on a node, or what is up there after one that did."""
+    failed = site.instance(node).get("state") == "provision failed"
+    return failed or __utils__["opensvc_goal.left_up"](site.service(), node)
 
 
 def _provision(site):
-    if _provisioned(site):
-        _move("first")(site)
-        return
-    if all(site.drbd(node) and site.drbd(node)["role"] == "Secondary" for node in site.nodes):
-        site.states([site.first], "state.sls", "slapos_ha.sync")
     if any("failed" in (site.instance(node).get("state") or "") for node in site.nodes):
         # An earlier run failed here. Nothing is lost by trying again: what is there is kept, and what was wrong fails again.
         site.single(site.first, "opensvc.cleared", site.shape["path"])
+    if _provisioned(site):
+        for node in site.nodes:
+            if __utils__["opensvc_goal.left_up"](site.service(), node):
+                site.single(node, "opensvc.standby", site.shape["path"])
+        if not _registered("re6st")(site):
+            _move("first")(site)
+        return
+    if all(site.drbd(node) and site.drbd(node)["role"] == "Secondary" for node in site.nodes):
+        site.states([site.first], "state.sls", "slapos_ha.sync")
     site.sls(site.first, "slapos_ha.provision")
 
 

@@ -111,7 +111,7 @@ def _held(status):
     )
 
 
-def provisioned(name, rids=None, local=False, leader=False, timeout=600):
+def provisioned(name, rids=None, local=False, leader=False, state_only=False, timeout=600):
     """
     What the resources of an object need is made, on all nodes, or for some resources on this node.
 
@@ -131,6 +131,8 @@ def provisioned(name, rids=None, local=False, leader=False, timeout=600):
         Only this node (bool); needs ``rids``.
     leader
         With ``rids``, also what is made once for all nodes (bool).
+    state_only
+        With ``rids``: they were made by somebody else, and the agent is only told so (bool).
     timeout
         Seconds (int) until it gives up.
 
@@ -141,7 +143,7 @@ def provisioned(name, rids=None, local=False, leader=False, timeout=600):
             name,
             "resources_provisioned",
             lambda: __salt__["opensvc.provision"](
-                name, rids=rids, local=True, leader=leader, timeout=timeout
+                name, rids=rids, local=True, leader=leader, state_only=state_only, timeout=timeout
             ),
             f"{', '.join(rids)} of {name} is provisioned",
             "provisioned",
@@ -373,6 +375,45 @@ def cleared(name, timeout=60):
         "state",
         "not failed",
         timeout,
+    )
+
+
+def standby(name, timeout=300):
+    """
+    This node's instance of an object that is up on another only stands by: what an action that failed has left up here is stopped.
+
+    .. code-block:: yaml
+
+        Nothing but the standby is up here:
+          opensvc.standby:
+            - name: slapos/svc/comp1
+
+    name
+        The object (str).
+    timeout
+        Seconds (int) until it gives up.
+
+    It refuses where the object is up here, or up nowhere. Standby resources stay up. Only what is left is stopped, by its name: a stop of the whole instance
+    would freeze it (agent 2.1).
+    """
+
+    def left():
+        return __salt__["opensvc.check"](name, "standby", fresh=False)["value"]
+
+    def refuse(_status):
+        if left() is None:
+            return "it is up on no other node, so what is up here is needed; to start it: state opensvc.started, to have it elsewhere: opensvc.placed"
+        return None
+
+    return _reach(
+        name,
+        "standby",
+        lambda: __salt__["opensvc.stop"](name, rids=left(), local=True, timeout=timeout),
+        f"the instance of {name} on this node only stands by",
+        "up",
+        [],
+        timeout,
+        refuse=refuse,
     )
 
 

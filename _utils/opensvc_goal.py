@@ -19,6 +19,7 @@ _DEAD = {
     "optimal": ("start failed", "stop failed", "place failed", "shutdown failed"),
     "gone": ("delete failed", "purge failed", "unprovision failed", "stop failed"),
     "settled": (),
+    "standby": (),
     "cleared": (),
     "healthy": ("start failed", "stop failed", "provision failed", "place failed"),
     "resources_up": (),
@@ -41,6 +42,22 @@ _STOPPED = ("down", "stdby up", "stdby down", "n/a")
 def active(status):
     """The nodes on which the object is up."""
     return [node for node, one in status["instances"].items() if one["avail"] == "up"]
+
+
+def left_up(status, node):
+    """
+    The resources that are up on a node although the object is up on another: what an action that failed has left. None where the object is up on no other.
+
+    Tasks and syncs are no part of an instance that stands by, or does not.
+    """
+    if not [other for other in active(status) if other != node]:
+        return None
+    resources = status["instances"].get(node, {"resources": {}})["resources"]
+    return sorted(
+        rid
+        for rid, one in resources.items()
+        if one["status"] == "up" and not one["disable"] and not rid.startswith(("sync#", "task#"))
+    )
 
 
 def summary(status):
@@ -93,7 +110,7 @@ def verdict(condition, status, node=None, rids=None, nodes=None):
     """
     Whether ``condition`` holds, whether it still can (``dead`` says why not), and whether the agent is at work on the object (else it is ``quiet``).
 
-    ``node`` is the target of placed and the node of resources_up, resources_provisioned and resources_unprovisioned; ``nodes`` are those that have to have
+    ``node`` is the target of placed and the node of standby, resources_up, resources_provisioned and resources_unprovisioned; ``nodes`` are those that have to have
     answered, the object's own when left out. ``cause`` is what failed and what the agent says of it, also when the goal does not depend on it.
     """
     if condition not in _DEAD:
@@ -198,6 +215,11 @@ def wishes(status):
     )
 
 
+def _standby(status, node, _rids):
+    left = left_up(status, node)
+    return left == [], left
+
+
 def _cleared(status, _node, _rids):
     return not any("failed" in state for state in _states(status).values()), _states(status)
 
@@ -254,6 +276,7 @@ _HOLDS = {
     "frozen": _frozen("frozen"),
     "gone": lambda status, _node, _rids: (False, "present"),
     "settled": _settled,
+    "standby": _standby,
     "cleared": _cleared,
     "healthy": _healthy,
     "resources_up": _of_resources("status", ("up", "stdby up")),

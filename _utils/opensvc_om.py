@@ -98,6 +98,8 @@ class _Agent:
             answer = self.ask(args, doing, see, timeout, stdin, strict=strict)
         finally:
             self.forget()
+            # The agent writes its configuration and its flags without: after a loss of power in the next seconds they would be empty, or zeros (2.1, ext4).
+            os.sync()
         return {"warnings": self._utils["opensvc_agent.warnings"](answer["stderr"])}
 
     def forget(self):

@@ -126,7 +126,8 @@ def _failed(site, target):
 def _standby(site, target):
     avail = site.own(target)[1].get("avail")
     if avail not in ("stdby up", "up"):
-        yield f"the standby on {target} is {avail!r}, not 'stdby up': om {site.shape['path']} print status -r"
+        path = site.shape["path"]
+        yield f"the standby on {target} is {avail!r}, not 'stdby up': om {path} print status -r; what is left up there: salt {site.minion(target)} state.single opensvc.standby {path}"
 
 
 def _tasks(site, target):

@@ -13,7 +13,7 @@ Service {{ site.path }} is on {{ site.nodes[0] }}:
     - require:
       - opensvc: Service {{ site.path }} is provisioned
 
-# The agent takes DRBD down and up again while it provisions: what was written before the peer was back is copied now, and the next step moves the service there.
+# What was written while the peer was not connected is copied now: the next step moves the service there.
 DRBD resource {{ site.fqdn }} is in sync with its filesystem:
   drbd.synced:
     - name: {{ site.fqdn | json }}

@@ -18,3 +18,15 @@ DRBD resource {{ site.fqdn }} is up on {{ site.node }}:
     - name: {{ site.fqdn | json }}
     - require:
       - drbd: DRBD metadata of {{ site.fqdn }} is there on {{ site.node }}
+
+# Or else agent 2.1 takes DRBD down and up again when it provisions the service: on the second node after the first one has made the filesystem, which then is
+# copied, and a DRBD that resyncs is what this agent cannot stop or start ("provision failed" at the end of a provision that was right). Agent 3 sees it itself.
+The agent knows that DRBD below {{ site.path }} is there on {{ site.node }}:
+  opensvc.provisioned:
+    - name: {{ site.path | json }}
+    - rids: ['disk#3']
+    - local: true
+    - state_only: true
+    - timeout: {{ site.timeouts.provision | json }}
+    - require:
+      - drbd: DRBD resource {{ site.fqdn }} is up on {{ site.node }}

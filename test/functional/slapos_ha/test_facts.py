@@ -23,16 +23,18 @@ def test_a_preflight_validates_the_pillar_that_it_has_just_taken(make_loaders):
 
 
 @pytest.mark.parametrize(
-    "lost, asked", [("modules/slapos_node.py", True), ("states/drbd.py", False)]
-)
-def test_a_preflight_says_what_a_loss_of_power_left_empty(make_loaders, lost, asked):
+    "lost, left, asked",
+    [("modules/slapos_node.py", "", True), ("states/drbd.py", "", False), ("states/drbd.py", "\0" * 4000, False)],
+    ids=["empty", "empty and not asked for", "zeros"],
+)  # fmt: skip
+def test_a_preflight_says_what_a_loss_of_power_left_damaged(make_loaders, lost, left, asked):
     loaders = make_loaders(pillar=copy.deepcopy(EXAMPLE))
     path = pathlib.Path(loaders.opts["extension_modules"], lost)
     text = path.read_text()
-    path.write_text("")
+    path.write_text(left)
     facts = loaders.modules.slapos_ha.facts(preflight=True)
     assert facts["unsynced"] is True
-    # Only some of what is empty is missed by what a fact asks for.
+    # Only some of what is damaged is missed by what a fact asks for.
     assert any(isinstance(part, dict) and part.get("unsynced") for part in facts.values()) is asked
     path.write_text(text)
     assert "unsynced" not in loaders.modules.slapos_ha.facts(preflight=True)

@@ -38,6 +38,8 @@ STOPPED = [
     (lambda w: w.cluster().service().drbd("UpToDate").on("demo1"), lambda: after("provision")),
     # The first node was lost before re6st was registered there: the agents moved the service, which has to come back.
     (lambda w: w.cluster().service().drbd("UpToDate").on("demo2"), lambda: always(*STEPS[STEPS.index("provision"):])),
+    (lambda w: w.cluster().service().drbd("UpToDate").on("demo1").failed_to_provision("demo2"), lambda: always(*STEPS[STEPS.index("provision"):])),
+    (lambda w: w.cluster().service().drbd("UpToDate").on("demo1").failed_to_provision("demo2").cleared("demo2"), lambda: always(*STEPS[STEPS.index("provision"):])),
     (lambda w: w.cluster().service().drbd("UpToDate").on("demo1").registered("re6st"), lambda: after("re6st_first")),
     # Killed on the second node before app#0 was enabled: the move is gone through again, and is none when the service is there.
     (lambda w: w.cluster().service().drbd("UpToDate").on("demo2").registered("re6st"), lambda: after("re6st_first")),
@@ -70,6 +72,21 @@ def test_a_service_that_was_moved_before_its_first_registration_comes_back(world
     monkeypatch.setattr(site, "single", lambda on, what, *_, **__: asked.append((on, what)))
     runner._provision(site)
     assert asked == [("demo1", "opensvc.placed")]
+
+
+# Agent 2.1 says "provision failed" when what it does at its end fails, and an operator may have cleared it.
+@pytest.mark.parametrize("cleared", [False, True])
+def test_what_a_failed_provision_left_on_the_second_node_is_stopped(world, monkeypatch, cleared):
+    asked = []
+    world.cluster().service().drbd("UpToDate").on("demo1").failed_to_provision("demo2")
+    if cleared:
+        world.cleared("demo2")
+    site = world.site()
+    monkeypatch.setattr(site, "look", lambda applications: None)
+    monkeypatch.setattr(site, "single", lambda on, what, *_, **__: asked.append((on, what)))
+    runner._provision(site)
+    first = [] if cleared else [("demo1", "opensvc.cleared")]
+    assert asked == [*first, ("demo2", "opensvc.standby")]
 
 
 def test_a_node_whose_agent_is_gone_is_made_ready_again(world):

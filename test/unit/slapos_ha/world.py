@@ -16,6 +16,7 @@ split_util = load_module("_utils/slapos_site_split.py")
 parse_util = load_module("_utils/drbd_parse.py")
 show_util = load_module("_utils/slapos_site_show.py")
 step_util = load_module("_utils/slapos_site_step.py")
+goal_util = load_module("_utils/opensvc_goal.py")
 
 UTILS = {
     f"{name}.{function.rstrip('_')}": getattr(util, function)
@@ -27,6 +28,7 @@ UTILS = {
         ("slapos_site_split", split_util),
         ("slapos_site_step", step_util),
         ("drbd_parse", parse_util),
+        ("opensvc_goal", goal_util),
     )
     for function, _ in inspect.getmembers(util, inspect.isfunction)
     if not function.startswith("_")
@@ -140,6 +142,18 @@ class World:
 
     def enabled(self, *rids):
         for instance in self.object["instances"].values():
+            status = "up" if instance["avail"] == "up" else "down"
             for rid in rids:
-                instance["resources"][rid] = {"status": "up", "disable": False, "log": []}
+                instance["resources"][rid] = {"status": status, "disable": False, "log": []}
+        return self
+
+    def failed_to_provision(self, node):
+        """Provisioned, with what the last act on a node has left up there when it failed."""
+        instance = self.object["instances"][node]
+        instance.update(avail="warn", overall="warn", state="provision failed", frozen=True)
+        instance["resources"]["volume#0"] = {"status": "up", "disable": False, "log": []}
+        return self
+
+    def cleared(self, node):
+        self.object["instances"][node].update(state="idle", frozen=False)
         return self
