@@ -15,6 +15,14 @@ def on_demo2(status):
     return like(status, demo1={**STANDBY, "local_expect": None}, demo2=UP)
 
 
+def moved(status, left=()):
+    """Up on demo2, and on demo1 nothing but the standby and what is left."""
+    known = status["monitor"]["nodes"]["demo1"]["services"]["status"][PATH]["resources"]
+    down = {rid for rid, one in known.items() if one["status"] == "up"} - {*left}
+    resources = {f"demo1 {rid}": {"status": "down"} for rid in down}
+    return like(on_demo2(status), demo1={"avail": "warn"} if left else {}, resource=resources)
+
+
 def down(status):
     return like(status, demo1=STANDBY, object={"avail": "down", "overall": "down"})
 
@@ -70,6 +78,25 @@ GOALS = {
                 "new": {"disk#0": True, "disk#1": True},
             }
         },
+    ),
+    "provisioned by others": (
+        {"rids": ["disk#0", "disk#1"], "local": True, "state_only": True},
+        unprovisioned,
+        SAME,
+        [PATH, "set", "provisioned", "--local", "--rid", "disk#0,disk#1"],
+        {
+            "provisioned": {
+                "old": {"disk#0": False, "disk#1": False},
+                "new": {"disk#0": True, "disk#1": True},
+            }
+        },
+    ),
+    "standby": (
+        {},
+        lambda status: moved(status, ["volume#0"]),
+        moved,
+        [PATH, "stop", "--local", "--rid", "volume#0"],
+        {"up": {"old": ["volume#0"], "new": []}},
     ),
     "frozen": ({}, SAME, frozen, [PATH, "freeze"], {"frozen": {"old": "thawed", "new": "frozen"}}),
     "thawed": ({}, frozen, SAME, [PATH, "thaw"], {"frozen": {"old": "frozen", "new": "thawed"}}),
@@ -194,6 +221,15 @@ def test_a_refusal_of_the_agent_is_told(states, world, goal):
     assert ret.result is False
     assert ret.changes == {}
     assert "the reason" in ret.comment
+
+
+@pytest.mark.parametrize("before", [SAME, down], ids=["up here", "up nowhere"])
+def test_what_may_be_needed_is_not_stopped_as_left_over(states, world, before):
+    world.is_now(before(world.status))
+    for test in (True, False):
+        ret = states.opensvc.standby(PATH, test=test)
+        assert (ret.result, ret.changes, world.acts()) == (False, {}, [])
+        assert "it is up on no other node" in ret.comment and "opensvc.started" in ret.comment
 
 
 def test_a_failure_with_a_part_done_reports_the_part(states, world):
@@ -510,6 +546,7 @@ ALL = {
     "frozen": {},
     "thawed": {},
     "cleared": {},
+    "standby": {},
     "resource_started": {"rids": ["fs#0"]},
     "enabled": {"rids": ["fs#0"]},
     "disabled": {"rids": ["fs#0"]},

@@ -229,6 +229,26 @@ def test_a_rule_of_somebody_elses_that_ufw_would_keep_in_place_of_ours_is_said(l
     assert loaders.states.slapos_firewall.ready("x", backend="ufw").result is True
 
 
+def test_what_ufw_was_told_is_on_the_disk(loaders, ufw, monkeypatch):
+    """Else a loss of power leaves zeros in its rules: seen in the lab, with the fault "host" at the step after."""
+    synced = []
+    monkeypatch.setattr("os.sync", lambda: synced.append(len(ufw.acts())))
+    assert ruled(loaders).result is True
+    assert synced == list(range(1, len(ufw.acts()) + 1))
+
+
+def test_rules_of_ufw_that_a_loss_of_power_has_damaged_are_named(loaders, ufw, root):
+    (root / "etc/ufw").mkdir(parents=True)
+    for text, good in (("*filter\n", True), ("\0" * 1094, False)):
+        (root / "etc/ufw/user6.rules").write_text(text)
+        loaders.context.clear()
+        ret = loaders.states.slapos_firewall.ready("x", backend="ufw")
+        assert ret.result is good, ret.comment
+    assert "ufw cannot read /etc/ufw/user6.rules: there are zeros in it" in ret.comment
+    assert "cp /usr/share/ufw/iptables/user6.rules /etc/ufw/user6.rules; ufw reload" in ret.comment
+    assert ufw.acts() == []
+
+
 def test_ufw_that_does_nothing_is_no_success(loaders, ufw):
     ufw.now(deaf=True)
     ret = ruled(loaders)

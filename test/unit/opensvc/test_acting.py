@@ -25,6 +25,11 @@ ACTS = [
         "P provision --local --rid fs#0 --leader",
         "P instance provision --rid fs#0 --leader",
     ),
+    (
+        lambda a: a.provision(PATH, rids=["disk#3"], state_only=True),
+        "P set provisioned --local --rid disk#3",
+        "P instance provision --rid disk#3 --state-only",
+    ),
     (lambda a: a.provision(PATH, local=True), "P provision --local", "P instance provision"),
     (lambda a: a.start(PATH), "P start", "P start"),
     (lambda a: a.start(PATH, local=True), "P start --local", "P instance start"),

@@ -219,6 +219,19 @@ def test_resources_of_one_node(service, verdict, condition):
     assert (found["done"], found["value"]["fs#0"]) == (False, bad)
 
 
+def test_an_instance_that_only_stands_by(service, verdict):
+    assert verdict("standby", service, node="demo2")["done"] is True
+    left = resource(service, "demo2", "volume#0", status="up")
+    left = resource(left, "demo2", "sync#i0", status="up")
+    left = resource(left, "demo2", "app#0", status="up", disable=True)
+    found = verdict("standby", left, node="demo2")
+    assert (found["done"], found["value"]) == (False, ["volume#0"])
+    # Where it is up nowhere else, nothing tells what is left from what is needed.
+    for status, node in ((service, "demo1"), (put(left, demo1__avail="down"), "demo2")):
+        found = verdict("standby", status, node=node)
+        assert (found["done"], found["value"]) == (False, None)
+
+
 def test_enabled_means_on_every_node(service, verdict):
     assert verdict("resources_disabled", service, rids=["app#0"])["done"] is True
     assert verdict("resources_enabled", service, rids=["fs#0"])["done"] is True
