@@ -69,8 +69,12 @@ def pillar_text(pillar, key):
 # --- What om prints when it fails ------------------------------------------------------------------------------------------------------
 
 
+# Of agent 2.1's driver of applications.
+_NO_REASON = re.compile(r"(?:start|stop|status|info) done in \S+ - ret \d+|exit code \d+")
+
+
 def complaint(stdout, stderr):
-    """The lines that say why, out of what om printed: those that it marks as errors, or else its last one."""
+    """The lines that say why, out of what om printed: of those that it marks as errors three, or the first and the last, or else its last one."""
     lines = [
         _ANSI.sub("", line).strip() for line in f"{stdout}\n{stderr}".splitlines() if line.strip()
     ]
@@ -79,8 +83,11 @@ def complaint(stdout, stderr):
         match = re.match(r"(?:E \|?\s*|Error: |[\d:.]+ ERR (?:\S+: )?)(.+)", line)
         if match and match.group(1) not in marked:
             marked.append(match.group(1))
-    if marked:
-        return "; ".join(marked[-3:])
+    # That a launcher has failed is said by these, and why by what it said itself.
+    telling = [line for line in marked if not _NO_REASON.fullmatch(line)] or marked
+    if telling:
+        # The reason comes first, and after it what it follows from: of a traceback the last line.
+        return "; ".join(telling if len(telling) < 4 else [telling[0], telling[-1]])
     plain = [line for line in lines if not line.startswith(("@ ", "W "))]
     # What agent 2.1 says of most requests while its daemon is down.
     return plain[-1] if plain else "it gave no reason; is the daemon running?"

@@ -334,6 +334,31 @@ def test_a_start_that_never_gets_well_ends_in_time(world):
     assert world.service.daemon() is None and world.service.orphans() == []
 
 
+def test_a_start_that_never_gets_well_names_a_registry_that_does_not_answer(world):
+    world.conf("mute")
+    world.service.start_seconds = 1
+    with socket.create_server(("127.0.0.1", 0)) as registry:
+        url = f"http://127.0.0.1:{registry.getsockname()[1]}"
+        conf = world.conf_dir / "re6stnet.conf"
+        conf.write_text(conf.read_text() + f"registry {url}\n")
+        with pytest.raises(world.module.Failure) as failure:
+            world.service.start()
+        assert "registry" not in str(failure.value)
+    with pytest.raises(world.module.Failure) as failure:
+        world.service.start()
+    [first, *_] = str(failure.value).splitlines()
+    assert first.endswith(f"the registry {url} cannot be reached (Connection refused), which a first start needs")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "url", ["", "http://", "ftp://x", "http://127.0.0.1:99999999", "http://[::1"]
+)
+def test_a_registry_that_is_no_address_is_no_reason_to_fail(world, url):
+    conf = world.conf_dir / "re6stnet.conf"
+    conf.write_text(f"registry {url}\n")
+    assert isinstance(world.service.unreached(), list)
+
+
 @pytest.mark.parametrize("gone", ["cert.crt", "cert.key", "ca.crt", "re6stnet.conf"])
 def test_nothing_starts_before_a_registration(world, gone):
     (world.conf_dir / gone).unlink()

@@ -336,7 +336,18 @@ def test_the_reason_is_found_in_what_om_printed(recorded, utils, agent, name, re
     assert utils["opensvc_agent.complaint"](answer["stdout"], answer["stderr"]) == reason
 
 
-def test_of_several_errors_the_last_three_are_told_once_each(recorded, utils):
+def test_a_launcher_that_failed_is_told_in_its_own_words(recorded, utils):
+    answer = recorded("opensvc-2.1", "app_start_failed")
+    assert utils["opensvc_agent.complaint"](answer["stdout"], answer["stderr"]) == (
+        "re6st: re6stnet is not well 90 s after its start: no babeld yet; the registry http://10.98.0.1:9201 cannot be reached (Connection refused), "
+        "which a first start needs; TypeError: a bytes-like object is required"
+    )
+    # Where it has said nothing, that it failed is all there is.
+    bare = "@ n:demo1 r:app#0 sc:n\nE start done in 0:00:00.417187 - ret 1\nE exit code 1\n"
+    assert utils["opensvc_agent.complaint"]("", bare) == "start done in 0:00:00.417187 - ret 1; exit code 1"  # fmt: skip
+
+
+def test_three_errors_are_told_once_each(recorded, utils):
     answer = recorded("opensvc-2.1", "full_sync_nodes")
     text = utils["opensvc_agent.complaint"](answer["stdout"], answer["stderr"])
     assert text.startswith("rsync: connection unexpectedly closed")

@@ -32,7 +32,7 @@ NOT_CALLED = {
     "resinfo.json": "an inventory for a collector",
 }
 COMPARED = {
-    "bad_action", "bad_opt", "cfg_decode", "cfg_decode_missing", "cfg_keys", "cluster_config.json",
+    "app_start_failed", "bad_action", "bad_opt", "cfg_decode", "cfg_decode_missing", "cfg_keys", "cluster_config.json",
     "cluster_get_missing", "cluster_get_name", "cluster_get_nodes", "daemon_status.json", "eval", "eval2",
     "full_daemon_status.json", "full_enable_app0", "full_enable_tasks", "full_print_config.json",
     "full_print_schedule", "full_print_schedule.json", "full_print_status", "full_print_status.json",
@@ -529,6 +529,38 @@ def test_start_of_an_application_says_what_the_agent_says(world, recording, monk
     said = [done.sub("#", line) for line in capsys.readouterr().err.splitlines()]
     assert said[0] == recorded[position - 1]
     assert said[1:] == [done.sub("#", line) for line in recorded[position + 1 :]]
+
+
+def test_an_application_that_does_not_start_is_told_as_the_agent_tells_it(
+    world, recording, monkeypatch, capsys, tmp_path
+):
+    recorded = recording("app_start_failed")
+    lines = recorded.err.splitlines()
+    begin = next(number for number, line in enumerate(lines) if line.startswith("  exec "))
+    own = lines[
+        begin + 1 : next(n for n, line in enumerate(lines) if line.startswith("E start done"))
+    ]
+    program = tmp_path / "prog"
+    told = [f"echo '{line[4:]}'" + (" >&2" if line.startswith("E") else "") for line in own]
+    program.write_text("\n".join(["#!/bin/sh", *told, f"exit {recorded.code}", ""]))
+    program.chmod(0o755)
+    monkeypatch.setattr(log, "_shown", None)
+    monkeypatch.setattr(app.App, "command", lambda self, verb: str(program))
+    monkeypatch.setattr(app.App, "check", lambda self: "down")
+    real = SimpleNamespace(fake=lambda: False, makedirs=env.makedirs, var=env.var)
+    monkeypatch.setattr(proc, "env", real)
+    instance.Instance(SERVICE, console=False).unset(["app#0.disable"])
+    item = instance.Instance(SERVICE, {"rids": ["app#0"]})
+    capsys.readouterr()
+    with pytest.raises(Failed) as failure:
+        item.resources["app#0"].start()
+    said = capsys.readouterr().err.splitlines()
+    done = re.compile(r"\d:\d\d:\d\d\.\d+")
+    # Two streams, one after the other: only the agent reads both at once.
+    assert sorted(done.sub("#", line) for line in said[2:]) == sorted(
+        done.sub("#", line) for line in lines[begin + 1 : -3]
+    )
+    assert f"E {failure.value}" == lines[-3]
 
 
 def test_a_synchronisation_that_fails_is_said_and_is_no_failure(

@@ -73,14 +73,16 @@ def script(log, command, timeout=None, quiet=False, **kwargs):
     shell = any(word in command for word in SHELL_WORDS)
     argv = command if shell else shlex.split(command)
     folder = env.makedirs(env.var("tmp"))
-    with open(os.path.join(folder, f"out.{os.getpid()}.{id(argv):x}"), "w+b") as output:
+    name = os.path.join(folder, f"out.{os.getpid()}.{id(argv):x}")
+    with open(name, "w+b") as output, open(f"{name}.err", "w+b") as errors:
         os.unlink(output.name)
+        os.unlink(errors.name)
         process = subprocess.Popen(
             argv,
             shell=shell,
             stdin=subprocess.DEVNULL,
             stdout=output,
-            stderr=subprocess.STDOUT,
+            stderr=errors,
             start_new_session=True,
             **kwargs,
         )
@@ -91,9 +93,16 @@ def script(log, command, timeout=None, quiet=False, **kwargs):
             process.wait()
             log.error(f"execution timeout ({timeout:g} seconds)")
             code = 124
-        output.seek(0)
-        text = output.read().decode(errors="replace")
+        text, complaints = (_read(stream) for stream in (output, errors))
     if not quiet:
         for line in text.splitlines():
             log.info(f"| {line}")
-    return code, text
+        # The agent marks what comes that way as an error, whatever the code is.
+        for line in complaints.splitlines():
+            log.error(f"| {line}")
+    return code, text + complaints
+
+
+def _read(stream):
+    stream.seek(0)
+    return stream.read().decode(errors="replace")
