@@ -7,11 +7,20 @@ Disks below DRBD are provisioned on {{ site.node }}:
     - local: true
     - timeout: {{ site.timeouts.provision | json }}
 
+# Provisioned by a run that died, and down since the host has booted: the agent starts no standby of an instance that is not provisioned as a whole (2.1).
+Disks below DRBD are up on {{ site.node }}:
+  opensvc.resource_started:
+    - name: {{ site.path | json }}
+    - rids: {{ site.storage.rids | json }}
+    - timeout: {{ site.timeouts.start | json }}
+    - require:
+      - opensvc: Disks below DRBD are provisioned on {{ site.node }}
+
 DRBD metadata of {{ site.fqdn }} is there on {{ site.node }}:
   drbd.metadata_present:
     - name: {{ site.fqdn | json }}
     - require:
-      - opensvc: Disks below DRBD are provisioned on {{ site.node }}
+      - opensvc: Disks below DRBD are up on {{ site.node }}
 
 DRBD resource {{ site.fqdn }} is up on {{ site.node }}:
   drbd.up:
