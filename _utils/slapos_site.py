@@ -407,8 +407,11 @@ def _unpublished(error):
 
 
 def _line(answer):
-    text = "; ".join(map(str, answer)) if isinstance(answer, list) else str(answer)
-    return text.strip() or "no answer"
+    text = ("; ".join(map(str, answer)) if isinstance(answer, list) else str(answer)).strip()
+    if "Traceback (most recent call last)" in text:
+        # What Salt itself could not do, such as write to a full disk. Where it happened is for its log.
+        text = f"{text.splitlines()[-1].strip()} (see the minion's log)"
+    return text or "no answer"
 
 
 def _is_follow_up(state):

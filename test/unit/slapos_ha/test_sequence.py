@@ -274,6 +274,30 @@ def test_only_the_preflight_gives_modules(monkeypatch, world):
     assert [function for function, *_ in client.said] == ["slapos_ha.facts"]
 
 
+# As Salt 3007 answers on a host whose disk is full, shortened.
+CRASHED = """The minion function caused an exception: Traceback (most recent call last):
+  File "/opt/salt/lib/python3.11/site-packages/salt/utils/files.py", line 362, in wait_lock
+    yield
+OSError: [Errno 28] No space left on device
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "/opt/salt/lib/python3.11/site-packages/salt/minion.py", line 2970, in _thread_return
+OSError: [Errno 28] No space left on device: '/var/cache/salt/minion/files/base/top.sls'
+"""
+
+
+def test_what_salt_itself_could_not_do_is_said_without_its_traceback(world, monkeypatch):
+    site = world.site()
+    monkeypatch.setattr(site, "call", lambda *_, **__: {"demo1": CRASHED})
+    with pytest.raises(CommandExecutionError) as error:
+        site.states(["demo1"], "state.sls", "slapos_ha.base")
+    assert str(error.value) == (
+        "demo1: state.sls slapos_ha.base: OSError: [Errno 28] No space left on device: '/var/cache/salt/minion/files/base/top.sls' (see the minion's log)"
+    )
+
+
 def test_different_agents(monkeypatch, world):
     world.facts["demo2"]["agent"] = {"major": 2, "version": "2.1-1880"}
     _, problems = snapshot(monkeypatch, world.facts)
