@@ -48,6 +48,25 @@ def test_before_re6st_nobody_waits_for_slapos(make_loaders, tmp_path, disabled, 
     assert made == {"/opt/re6st", *(["/opt/slapos"] if all_of_it else [])}
 
 
+def test_the_way_from_disks_to_drbd(node):
+    """Each step needs the one before it: made, up since the last boot, and at the end known to the agent, which would take DRBD down and up otherwise."""
+    _, loaders = node
+    low = loaders.modules.state.show_low_sls("slapos_ha.storage")
+    ordered = sorted(low, key=lambda chunk: chunk["order"])
+    assert [
+        (f"{chunk['state']}.{chunk['fun']}", chunk.get("rids"), chunk.get("state_only"))
+        for chunk in ordered
+    ] == [
+        ("opensvc.provisioned", ["disk#0", "disk#1", "disk#2"], None),
+        ("opensvc.resource_started", ["disk#0", "disk#1", "disk#2"], None),
+        ("drbd.metadata_present", None, None),
+        ("drbd.up", None, None),
+        ("opensvc.provisioned", ["disk#3"], True),
+    ]
+    for before, after in zip(ordered, ordered[1:], strict=False):
+        assert after["require"] == [{before["state"]: before["__id__"]}]
+
+
 def test_the_service_is_converged_from_the_preferred_node_only(node):
     name, loaders = node
     functions = {
