@@ -1,5 +1,6 @@
 """Which command each agent gets for each act, and that no secret is ever in one."""
 
+import contextlib
 import json
 import logging
 import pathlib
@@ -129,6 +130,16 @@ def test_the_command_of_an_act(agent, service, index, major):
     assert [call for call in agent.om.calls if call[1:3] != ["config", "validate"]][-1] == wanted
 
 
+@pytest.mark.parametrize("code", [0, 1])
+def test_what_the_agent_has_written_is_on_the_disk(agent, service, monkeypatch, code):
+    order = []
+    agent.om.says([PATH, "freeze"], "", "E no\n" if code else "", code)
+    monkeypatch.setattr("os.sync", lambda: order.append(len(agent.om.calls)))
+    with contextlib.suppress(CommandExecutionError):
+        agent.freeze(PATH)
+    assert agent.om.calls[-1] == [PATH, "freeze"] and order == [len(agent.om.calls)]
+
+
 @pytest.mark.parametrize("index", range(len(ACTS)))
 def test_an_act_that_fails_says_what_and_why(agent, service, index):
     act, command, _ = ACTS[index]
@@ -167,6 +178,7 @@ def test_nothing_is_done_to_an_object_that_is_not_there(agent, act):
 @pytest.mark.parametrize(
     "act",
     [
+        lambda a: a.provision(PATH, state_only=True),
         lambda a: a.start(PATH, rids=["app#9"]),
         lambda a: a.start(PATH, rids="app#0"),
         lambda a: a.enable(PATH, ["app#9"]),
