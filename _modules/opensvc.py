@@ -304,7 +304,7 @@ def check(path, condition, node=None, rids=None, nodes=None, fresh=True):
         The object (str).
     condition
         What is wanted (str), one of placed (on ``node``, and on no other), optimal (where its placement policy wants it), started, stopped, provisioned, unprovisioned, thawed,
-        frozen, settled (nothing under way), standby (up on another node, and on ``node`` nothing but standby resources), cleared (nothing failed), healthy, gone,
+        frozen, settled (nothing under way), settled_here (on ``node``), standby (up on another node, and on ``node`` nothing but standby resources), cleared (nothing failed), healthy, gone,
         resources_up, resources_provisioned and resources_unprovisioned (``rids`` on ``node``), resources_enabled and resources_disabled (``rids`` everywhere). Healthy asks DRBD too (:py:func:`replicas`).
     node
         Node's name (str); this node when left out.

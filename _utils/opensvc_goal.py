@@ -19,6 +19,7 @@ _DEAD = {
     "optimal": ("start failed", "stop failed", "place failed", "shutdown failed"),
     "gone": ("delete failed", "purge failed", "unprovision failed", "stop failed"),
     "settled": (),
+    "settled_here": (),
     "standby": (),
     "cleared": (),
     "healthy": ("start failed", "stop failed", "provision failed", "place failed"),
@@ -36,6 +37,8 @@ _EVERYWHERE = (
     "resources_enabled",
     "resources_disabled",
 )
+# What is made on one node is no matter of what another one is making for itself.
+_OF_ONE_NODE = ("settled_here", "resources_provisioned", "resources_unprovisioned")
 _STOPPED = ("down", "stdby up", "stdby down", "n/a")
 
 
@@ -110,7 +113,7 @@ def verdict(condition, status, node=None, rids=None, nodes=None):
     """
     Whether ``condition`` holds, whether it still can (``dead`` says why not), and whether the agent is at work on the object (else it is ``quiet``).
 
-    ``node`` is the target of placed and the node of standby, resources_up, resources_provisioned and resources_unprovisioned; ``nodes`` are those that have to have
+    ``node`` is the target of placed and the node of settled_here, standby, resources_up, resources_provisioned and resources_unprovisioned; ``nodes`` are those that have to have
     answered, the object's own when left out. ``cause`` is what failed and what the agent says of it, also when the goal does not depend on it.
     """
     if condition not in _DEAD:
@@ -133,7 +136,8 @@ def verdict(condition, status, node=None, rids=None, nodes=None):
         else:
             answer["dead"] = "the object does not exist"
         return answer
-    answer["quiet"] = _settled(status, None, None)[0]
+    own = condition in _OF_ONE_NODE
+    answer["quiet"] = (_settled_here if own else _settled)(status, node, None)[0]
     answer["wishes"] = wishes(status)
     answer["failed"] = sorted(
         {one["state"] for one in status["instances"].values() if "failed" in one["state"]}
@@ -208,6 +212,13 @@ def _settled(status, _node, _rids):
     return not working and (failed or not wishes(status)), states
 
 
+def _settled_here(status, node, _rids):
+    """Nothing is under way on this node, and the cluster wants nothing of the object."""
+    state = _states(status).get(node, "idle")
+    failed = "failed" in state
+    return failed or state == "idle" and not wishes(status), state
+
+
 def wishes(status):
     """What the cluster still wants of the object, on any node."""
     return sorted(
@@ -276,6 +287,7 @@ _HOLDS = {
     "frozen": _frozen("frozen"),
     "gone": lambda status, _node, _rids: (False, "present"),
     "settled": _settled,
+    "settled_here": _settled_here,
     "standby": _standby,
     "cleared": _cleared,
     "healthy": _healthy,

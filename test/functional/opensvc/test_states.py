@@ -253,6 +253,19 @@ def test_a_switch_is_over_when_all_is_quiet(states, world):
     assert len(world.calls("daemon", "status")) >= 4
 
 
+def test_what_is_made_here_does_not_wait_for_what_the_other_node_makes(states, world):
+    """It may never be done: a node whose disk is full stays at it."""
+    before = like(unprovisioned(world.status), demo2={"state": "provisioning"})
+    world.is_now(before)
+    after = like(world.status, demo2={"state": "provisioning"})
+    world.says(PATH, "provision", then={"status": after})
+    kwargs = {"rids": ["disk#0", "disk#1"], "local": True, "timeout": 0}
+    assert states.opensvc.provisioned(PATH, **kwargs).result is True
+    world.is_now(like(before, demo1={"state": "provisioning"}, demo2={"state": "idle"}))
+    ret = states.opensvc.provisioned(PATH, **kwargs)
+    assert ret.result is False and "is not settled here after 0 s" in ret.comment
+
+
 def test_what_is_under_way_is_awaited_before_something_is_asked(states, world):
     stopping = like(
         world.status, demo2={"state": "stopping"}, demo1={"global_expect": "placed@demo1"}
