@@ -76,7 +76,7 @@ def _storage(site):
     site.states(site.nodes, "state.sls", "slapos_ha.storage")
 
 
-def _in_sync(site):
+def _up_to_date(site):
     return all(
         site.drbd(node)
         and all(volume["disk"] == "UpToDate" for volume in site.drbd(node)["disk"].values())
@@ -86,7 +86,11 @@ def _in_sync(site):
             for v in c["volumes"].values()
         )
         for node in site.nodes
-    ) or bool(_provisioned(site) and site.enabled("app#0"))
+    )
+
+
+def _in_sync(site):
+    return _up_to_date(site) or bool(_provisioned(site) and site.enabled("app#0"))
 
 
 def _sync(site):
@@ -195,6 +199,10 @@ def _verify(site):
     seen = __utils__["opensvc_goal.verdict"]("healthy", site.service(), nodes=site.nodes)
     wrong = _wrong(site)
     if wrong or not seen["done"]:
+        if not _up_to_date(site):
+            # A resync takes as long as it takes, and a link that is cut is said after a minute: what waits for the agents' view of both knows neither.
+            timeout = site.shape["timeouts"]["sync"]
+            site.single(site.first, "drbd.synced", site.shape["fqdn"], timeout=timeout)
         site.single(site.first, "opensvc.healthy", path, timeout=site.shape["timeouts"]["start"])
         site.look()
         wrong = _wrong(site)

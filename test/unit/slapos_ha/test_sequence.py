@@ -140,6 +140,26 @@ def test_what_is_wrong_is_said(healthy, spoil, sentence):
     assert [line for line in gates_util.unhealthy(healthy.site()) if sentence in line]
 
 
+@pytest.mark.parametrize("cut", [False, True])
+def test_the_last_look_asks_drbd_before_it_waits_for_the_agents(healthy, monkeypatch, cut):
+    asked = []
+    healthy.object["overall"] = "warn"
+    if cut:
+        [connection] = resource(healthy)["connections"].values()
+        connection.update(
+            state="Connecting", volumes={0: {"replication": "Off", "disk": "DUnknown"}}
+        )
+    site = healthy.site()
+    monkeypatch.setattr(site, "look", lambda: None)
+    monkeypatch.setattr(site, "single", lambda on, what, *_, **__: asked.append((on, what)))
+    if cut:
+        with pytest.raises(CommandExecutionError, match="demo1 is not connected|Connecting"):
+            runner._verify(site)
+    else:
+        runner._verify(site)
+    assert asked == [*([("demo1", "drbd.synced")] if cut else []), ("demo1", "opensvc.healthy")]
+
+
 # --- Finding the site --------------------------------------------------------------------------------------------------------------------
 
 
