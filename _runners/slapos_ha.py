@@ -11,6 +11,8 @@ from salt.exceptions import CommandExecutionError
 
 # A launcher's status of what does not run and has left nothing.
 _DOWN = 1
+# Seconds after which a heartbeat that is not heard will not be by itself: agents that start hear each other sooner.
+_CUT = 60
 
 # --- The steps ------------------------------------------------------------------------------------------------------------------------------------
 # Each has a test on the world (`done`) and an act. An act's states read again what they changed, so an act that returns has happened.
@@ -192,20 +194,31 @@ def _tasks(site):
     site.single(site.first, "opensvc.enabled", site.shape["path"], rids=site.tasks())
 
 
+def _wait_until_well(site):
+    """
+    Wait for what may be on its way: an agent that comes back, DRBD's resync, the service. A link that is cut is known after a minute; waiting for the
+    agents' view of the service would take ten to find it, and end in the middle of a resync.
+    """
+    timeouts = site.shape["timeouts"]
+    if not _beating(site):
+        site.call([site.first], "opensvc.wait_member", site.second, timeout=_CUT)
+        site.look(applications=False)
+        if not _beating(site):
+            return
+    if not _up_to_date(site):
+        site.single(site.first, "drbd.synced", site.shape["fqdn"], timeout=timeouts["sync"])
+    site.single(site.first, "opensvc.healthy", site.shape["path"], timeout=timeouts["start"])
+
+
 def _verify(site):
     """The last word: both nodes, asked once more, and waited for when something is still on its way."""
     path = site.shape["path"]
     site.look()
     seen = __utils__["opensvc_goal.verdict"]("healthy", site.service(), nodes=site.nodes)
-    wrong = _wrong(site)
-    if wrong or not seen["done"]:
-        if not _up_to_date(site):
-            # A resync takes as long as it takes, and a link that is cut is said after a minute: what waits for the agents' view of both knows neither.
-            timeout = site.shape["timeouts"]["sync"]
-            site.single(site.first, "drbd.synced", site.shape["fqdn"], timeout=timeout)
-        site.single(site.first, "opensvc.healthy", path, timeout=site.shape["timeouts"]["start"])
+    if _wrong(site) or not seen["done"]:
+        _wait_until_well(site)
         site.look()
-        wrong = _wrong(site)
+    wrong = _wrong(site)
     if wrong:
         raise _stop("\n".join(wrong), f"salt-run slapos_ha.status; om {path} print status -r")
     active = site.active()

@@ -160,6 +160,30 @@ def test_the_last_look_asks_drbd_before_it_waits_for_the_agents(healthy, monkeyp
     assert asked == [*([("demo1", "drbd.synced")] if cut else []), ("demo1", "opensvc.healthy")]
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_the_last_look_gives_an_agent_a_minute_to_be_heard(healthy, monkeypatch, again):
+    asked = []
+    beat = healthy.facts["demo1"]["cluster"]["heartbeats"]["hb#1"]["peers"]["demo2"]
+    beat["beating"] = False
+    site = healthy.site()
+
+    def call(on, function, *args, **kwargs):
+        asked.append((on, function, args, kwargs))
+        beat["beating"] = again
+        return {"demo1": "whatever it says"}
+
+    monkeypatch.setattr(site, "call", call)
+    monkeypatch.setattr(site, "look", lambda applications=True: None)
+    monkeypatch.setattr(site, "single", lambda on, what, *_, **__: asked.append((on, what)))
+    if again:
+        runner._verify(site)
+    else:
+        with pytest.raises(CommandExecutionError, match="do not hear each other"):
+            runner._verify(site)
+    first = (["demo1"], "opensvc.wait_member", ("demo2",), {"timeout": 60})
+    assert asked == [first, *([("demo1", "opensvc.healthy")] if again else [])]
+
+
 # --- Finding the site --------------------------------------------------------------------------------------------------------------------
 
 
