@@ -484,6 +484,9 @@ def _prove_new(what, resource, found, peer=None):
     """Refuse unless both sides' metadata is new, so that no side has data."""
     if not __utils__["drbd_parse.connected"](found):
         _refuse(what, resource, f"it is not connected ({__utils__['drbd_parse.summary'](found)})")
+    why = __utils__["drbd_parse.obstacle"](found)
+    if why:
+        _refuse(what, resource, why)
     if found["role"] != "Secondary" or any(
         one["role"] != "Secondary" for one in found["connections"].values()
     ):

@@ -128,6 +128,61 @@ def on_ha_filesystem(path, mount, device=""):
     return True
 
 
+def unallocated(path):
+    """
+    Return how much of a file has no blocks on its disk yet.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 slapos_node.unallocated /opt/comp1.slapos.svc.paris.img
+
+    path
+        The file (str).
+
+    Returns bytes (int), 0 when all of it is there. Raises CommandExecutionError where there is no such file.
+    """
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise CommandExecutionError(f"{path}: {error.strerror}") from None
+    return max(0, found.st_size - found.st_blocks * 512)
+
+
+def allocate(path):
+    """
+    Give all of a file blocks on its disk. What is in it stays, also while it is in use.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 slapos_node.allocate /opt/comp1.slapos.svc.paris.img
+
+    path
+        The file (str).
+
+    Returns True, or False on a filesystem that cannot (``fallocate`` of util-linux 2.38: Operation not supported). Raises CommandExecutionError when there is
+    not enough room.
+    """
+    missing = unallocated(path)
+    done = __salt__["cmd.run_all"](
+        ["fallocate", "--length", str(os.path.getsize(path)), path],
+        python_shell=False,
+        ignore_retcode=True,
+        output_loglevel="quiet",
+        env={"LC_ALL": "C"},
+    )
+    if done["retcode"] == 0:
+        return True
+    if "not supported" in done["stderr"]:
+        return False
+    raise CommandExecutionError(
+        f"{path}: {missing >> 20} MiB of it have no blocks yet, and cannot get them: {done['stderr'].strip()}. Make room on that filesystem"
+    )
+
+
 def _number(device):
     try:
         number = os.stat(device).st_rdev

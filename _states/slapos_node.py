@@ -78,6 +78,41 @@ def _needs_filesystem(path, mount, device=""):
         )
 
 
+def file_allocated(name):
+    """
+    All of a file has blocks on its disk: nothing that fills the disk later can take them.
+
+    .. code-block:: yaml
+
+        The loop file below DRBD has all of its blocks:
+          slapos_node.file_allocated:
+            - name: /opt/comp1.slapos.svc.paris.img
+
+    name
+        The file (str).
+
+    What is in it stays, also while it is in use. On a filesystem that cannot the comment says so. It fails where there is no such file, or not enough room.
+    """
+    able = [True]
+
+    def read():
+        missing = __salt__["slapos_node.unallocated"](name) if able[0] else 0
+        return {"blocks": {"old": f"{missing >> 20} MiB missing", "new": "all"}} if missing else {}
+
+    def act(changes):
+        able[0] = __salt__["slapos_node.allocate"](name)
+        return (
+            ""
+            if able[0]
+            else "this filesystem cannot give blocks to a file before it is written: see that the disk does not get full"
+        )
+
+    ret = _converge(name, read, act, "all of it has blocks", "it would be given all of its blocks")
+    if not able[0]:
+        ret["changes"] = {}
+    return ret
+
+
 # --- On both nodes, at any time --------------------------------------------------------------------------------------------------------------------
 
 

@@ -637,7 +637,7 @@ def not_up(resource):
     """Why a resource is not up here, as a sentence, or None when it has its disk, and a connection or the wish for one."""
     for volume, disk in resource["disk"].items():
         if disk["disk"] in ("Diskless", "Failed"):
-            return f"volume {volume} is {disk['disk']}: see the kernel's log for errors of the disk below, then drbdadm attach"
+            return f"volume {volume} is {disk['disk']}: see the kernel's log for errors of the disk below, or a full filesystem, then drbdadm attach"
         if disk["disk"] == "Unconfigured":
             return "the resource is down: drbdadm up"
     if not resource["connections"]:
@@ -667,7 +667,7 @@ def obstacle(resource):
                     f"the resync of volume {volume} is paused by an operator: drbdadm resume-sync"
                 )
             if connection["state"] == "Connected" and seen["disk"] in ("Diskless", "Failed"):
-                return f"volume {volume} of {peer} is {seen['disk']}"
+                return f"volume {volume} of {peer} is {seen['disk']}: see the kernel's log there for errors of the disk below, or a full filesystem, then drbdadm attach there"
     return None
 
 

@@ -35,9 +35,18 @@ def _drbd_connected(site, target):
                 yield said
 
 
+def _let_go(site, node, volume):
+    return (
+        f"volume {volume} on {node} is Diskless: DRBD let go of its disk after an error, see dmesg there and whether the filesystem below is full; when the disk "
+        f"is well: salt {site.minion(node)} drbd.attach {site.shape['fqdn']}, and wait for the resync"
+    )
+
+
 def _not_up_to_date(site, node):
     for volume, disk in ((site.drbd(node) or {}).get("disk") or {}).items():
-        if disk["disk"] != "UpToDate":
+        if disk["disk"] == "Diskless":
+            yield _let_go(site, node, volume)
+        elif disk["disk"] != "UpToDate":
             yield f"volume {volume} on {node} is {disk['disk']}, not UpToDate: wait for the resync, salt {site.minion(node)} drbd.status"
 
 

@@ -16,6 +16,18 @@ Disks below DRBD are up on {{ site.node }}:
     - require:
       - opensvc: Disks below DRBD are provisioned on {{ site.node }}
 
+{%- if site.storage.file %}
+
+# The agent makes a sparse file. A disk that somebody fills would then be an error of DRBD's disk, which it lets go of: Diskless.
+Loop file {{ site.storage.file }} has all of its blocks:
+  slapos_node.file_allocated:
+    - name: {{ site.storage.file | json }}
+    - require:
+      - opensvc: Disks below DRBD are provisioned on {{ site.node }}
+    - require_in:
+      - drbd: DRBD metadata of {{ site.fqdn }} is there on {{ site.node }}
+{%- endif %}
+
 DRBD metadata of {{ site.fqdn }} is there on {{ site.node }}:
   drbd.metadata_present:
     - name: {{ site.fqdn | json }}

@@ -186,11 +186,11 @@ def test_force_has_to_be_said(drbd, world, name, force):
 NEW = {
     "connecting": "it is not connected",
     "sb": "(it is not connected|is Primary)",
-    "detached": r"a side has or had data",
+    "detached": "volume 0 is Diskless: .*then drbdadm attach",
     "full_sync": "a side has or had data",
     "invalidated": "a side has or had data",
     "synctarget": "a side is Primary",
-    "paused_target": "a side is Primary",
+    "paused_target": "is paused by an operator",
 }
 
 

@@ -59,12 +59,20 @@ def test_the_way_from_disks_to_drbd(node):
     ] == [
         ("opensvc.provisioned", ["disk#0", "disk#1", "disk#2"], None),
         ("opensvc.resource_started", ["disk#0", "disk#1", "disk#2"], None),
+        ("slapos_node.file_allocated", None, None),
         ("drbd.metadata_present", None, None),
         ("drbd.up", None, None),
         ("opensvc.provisioned", ["disk#3"], True),
     ]
-    for before, after in zip(ordered, ordered[1:], strict=False):
-        assert after["require"] == [{before["state"]: before["__id__"]}]
+    needs = {
+        chunk["__id__"]: [name for one in chunk.get("require", []) for name in one.values()]
+        for chunk in ordered
+    }
+    disks, started, file, metadata, up, told = (chunk["__id__"] for chunk in ordered)
+    assert needs[disks] == [] and needs[started] == needs[file] == [disks]
+    assert needs[metadata] == [started]
+    assert {"drbd": metadata} in ordered[2]["require_in"]
+    assert needs[up] == [metadata] and needs[told] == [up]
 
 
 def test_the_service_is_converged_from_the_preferred_node_only(node):

@@ -599,3 +599,49 @@ def test_units_and_cron_of_a_host(host):
     assert cron["result"] is True and cron_again["changes"] == {}
     assert back["result"] is True and set(back["changes"]) == {"file"}
     assert not pathlib.Path("/etc/systemd/system/x-one.service").exists(), "the test's own host"
+
+
+# --- A file's blocks ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_sparse_file_gets_its_blocks_and_keeps_what_is_in_it(loaders, tmp_path):
+    path = tmp_path / "disk.img"
+    path.write_bytes(b"data")
+    os.truncate(path, 3 << 20)
+    state = loaders.states.slapos_node.file_allocated
+    would = state(str(path), test=True)
+    assert would.result is None and would.changes == {
+        "blocks": {"old": "2 MiB missing", "new": "all"}
+    }
+    assert path.stat().st_blocks * 512 < 3 << 20
+    done = state(str(path))
+    assert done.result is True and done.changes == would.changes
+    assert path.stat().st_blocks * 512 >= path.stat().st_size == 3 << 20
+    assert path.read_bytes() == b"data".ljust(3 << 20, b"\0")
+    again = state(str(path))
+    assert (again.result, again.changes, again.comment) == (True, {}, "all of it has blocks")
+
+
+@pytest.mark.parametrize(
+    "said, result, comment",
+    [
+        ("fallocate: fallocate failed: No space left on device", False, "3 MiB of it have no blocks yet, and cannot get them: fallocate: fallocate failed: No space left on device. Make room"),
+        ("fallocate: fallocate failed: Operation not supported", True, "this filesystem cannot give blocks to a file before it is written"),
+    ],
+)  # fmt: skip
+def test_blocks_that_a_file_cannot_get(loaders, tmp_path, monkeypatch, said, result, comment):
+    path = tmp_path / "disk.img"
+    path.touch()
+    os.truncate(path, 3 << 20)
+    program = tmp_path / "bin/fallocate"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    ret = loaders.states.slapos_node.file_allocated(str(path))
+    assert (ret.result, ret.changes) == (result, {}) and comment in ret.comment
+
+
+def test_a_file_that_is_not_there_gets_no_blocks(loaders, tmp_path):
+    ret = loaders.states.slapos_node.file_allocated(str(tmp_path / "nosuch"))
+    assert (ret.result, ret.comment) == (False, f"{tmp_path}/nosuch: No such file or directory")
