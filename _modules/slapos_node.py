@@ -167,6 +167,13 @@ def allocate(path):
     not enough room.
     """
     missing = unallocated(path)
+    # Before it is tried: what fallocate has given it keeps when it fails, and the disk would be full.
+    about = os.statvfs(path)
+    free = about.f_bavail * about.f_frsize
+    if missing > free:
+        raise CommandExecutionError(
+            f"{path}: {missing >> 20} MiB of it have no blocks yet, and {free >> 20} MiB are free. Make room on that filesystem"
+        )
     done = __salt__["cmd.run_all"](
         ["fallocate", "--length", str(os.path.getsize(path)), path],
         python_shell=False,
@@ -179,7 +186,7 @@ def allocate(path):
     if "not supported" in done["stderr"]:
         return False
     raise CommandExecutionError(
-        f"{path}: {missing >> 20} MiB of it have no blocks yet, and cannot get them: {done['stderr'].strip()}. Make room on that filesystem"
+        f"{path}: {missing >> 20} MiB of it have no blocks yet, and cannot get them: {done['stderr'].strip()}"
     )
 
 

@@ -3,6 +3,7 @@
 {%- from "slapos_ha/map.jinja" import site with context %}
 {%- set app = (salt['opensvc.config_show'](site.path) or {}).get('app#0', {}) %}
 include:
+  - slapos_ha.allocated
 {%- if app != {} and app.get('disable', 'false') | string | lower == 'true' %}
   - slapos_ha.re6st
 {%- else %}

@@ -1,5 +1,8 @@
 # What is below the filesystem, on this node: the agent makes the disks, we make DRBD's metadata (8.4 refuses the way in which the agents call create-md).
 {%- from "slapos_ha/map.jinja" import site with context %}
+include:
+  - slapos_ha.allocated
+
 Disks below DRBD are provisioned on {{ site.node }}:
   opensvc.provisioned:
     - name: {{ site.path | json }}
@@ -18,14 +21,13 @@ Disks below DRBD are up on {{ site.node }}:
 
 {%- if site.storage.file %}
 
-# The agent makes a sparse file. A disk that somebody fills would then be an error of DRBD's disk, which it lets go of: Diskless.
-Loop file {{ site.storage.file }} has all of its blocks:
-  slapos_node.file_allocated:
-    - name: {{ site.storage.file | json }}
-    - require:
-      - opensvc: Disks below DRBD are provisioned on {{ site.node }}
-    - require_in:
-      - drbd: DRBD metadata of {{ site.fqdn }} is there on {{ site.node }}
+extend:
+  Loop file {{ site.storage.file }} has all of its blocks:
+    slapos_node:
+      - require:
+        - opensvc: Disks below DRBD are provisioned on {{ site.node }}
+      - require_in:
+        - drbd: DRBD metadata of {{ site.fqdn }} is there on {{ site.node }}
 {%- endif %}
 
 DRBD metadata of {{ site.fqdn }} is there on {{ site.node }}:

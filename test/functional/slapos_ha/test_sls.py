@@ -52,14 +52,14 @@ def test_the_way_from_disks_to_drbd(node):
     """Each step needs the one before it: made, up since the last boot, and at the end known to the agent, which would take DRBD down and up otherwise."""
     _, loaders = node
     low = loaders.modules.state.show_low_sls("slapos_ha.storage")
-    ordered = sorted(low, key=lambda chunk: chunk["order"])
+    [file] = [chunk for chunk in low if chunk["fun"] == "file_allocated"]
+    ordered = sorted((c for c in low if c is not file), key=lambda chunk: chunk["order"])
     assert [
         (f"{chunk['state']}.{chunk['fun']}", chunk.get("rids"), chunk.get("state_only"))
         for chunk in ordered
     ] == [
         ("opensvc.provisioned", ["disk#0", "disk#1", "disk#2"], None),
         ("opensvc.resource_started", ["disk#0", "disk#1", "disk#2"], None),
-        ("slapos_node.file_allocated", None, None),
         ("drbd.metadata_present", None, None),
         ("drbd.up", None, None),
         ("opensvc.provisioned", ["disk#3"], True),
@@ -68,10 +68,10 @@ def test_the_way_from_disks_to_drbd(node):
         chunk["__id__"]: [name for one in chunk.get("require", []) for name in one.values()]
         for chunk in ordered
     }
-    disks, started, file, metadata, up, told = (chunk["__id__"] for chunk in ordered)
-    assert needs[disks] == [] and needs[started] == needs[file] == [disks]
+    disks, started, metadata, up, told = (chunk["__id__"] for chunk in ordered)
+    assert needs[disks] == [] and needs[started] == needs[file["__id__"]] == [disks]
     assert needs[metadata] == [started]
-    assert {"drbd": metadata} in ordered[2]["require_in"]
+    assert {"drbd": metadata} in file["require_in"]
     assert needs[up] == [metadata] and needs[told] == [up]
 
 

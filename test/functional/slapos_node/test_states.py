@@ -625,7 +625,7 @@ def test_a_sparse_file_gets_its_blocks_and_keeps_what_is_in_it(loaders, tmp_path
 @pytest.mark.parametrize(
     "said, result, comment",
     [
-        ("fallocate: fallocate failed: No space left on device", False, "3 MiB of it have no blocks yet, and cannot get them: fallocate: fallocate failed: No space left on device. Make room"),
+        ("fallocate: fallocate failed: No space left on device", False, "3 MiB of it have no blocks yet, and cannot get them: fallocate: fallocate failed: No space left on device"),
         ("fallocate: fallocate failed: Operation not supported", True, "this filesystem cannot give blocks to a file before it is written"),
     ],
 )  # fmt: skip
@@ -640,6 +640,15 @@ def test_blocks_that_a_file_cannot_get(loaders, tmp_path, monkeypatch, said, res
     monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
     ret = loaders.states.slapos_node.file_allocated(str(path))
     assert (ret.result, ret.changes) == (result, {}) and comment in ret.comment
+
+
+def test_a_file_for_which_there_is_no_room_is_not_begun(loaders, tmp_path):
+    path = tmp_path / "disk.img"
+    path.touch()
+    os.truncate(path, 1 << 43)
+    ret = loaders.states.slapos_node.file_allocated(str(path))
+    assert (ret.result, ret.changes, path.stat().st_blocks) == (False, {}, 0)
+    assert "8388608 MiB of it have no blocks yet, and " in ret.comment and ret.comment.endswith("MiB are free. Make room on that filesystem")  # fmt: skip
 
 
 def test_a_file_that_is_not_there_gets_no_blocks(loaders, tmp_path):
