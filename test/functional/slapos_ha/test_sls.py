@@ -66,7 +66,7 @@ def test_the_way_from_disks_to_drbd(node):
     ]
     needs = {
         chunk["__id__"]: [name for one in chunk.get("require", []) for name in one.values()]
-        for chunk in ordered
+        for chunk in low
     }
     disks, started, metadata, up, told = (chunk["__id__"] for chunk in ordered)
     assert needs[disks] == [] and needs[started] == needs[file["__id__"]] == [disks]
