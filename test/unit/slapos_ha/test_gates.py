@@ -57,7 +57,7 @@ RED = [
     (lambda w: disk(w, "demo2")["disk"][0].update(disk="Outdated"), "drbd_target", "volume 0 on demo2 is Outdated"),
     (lambda w: link(w, "demo1")["volumes"][0].update(disk="Outdated"), "drbd_target", "demo1 knows volume 0 on demo2 as Outdated"),
     (lambda w: link(w, "demo1")["volumes"][0].update(out_of_sync=12), "drbd_target", "12 KiB of volume 0 differ between the nodes: drbdadm disconnect"),
-    (lambda w: disk(w, "demo1")["disk"][0].update(disk="Diskless"), "drbd_source", "volume 0 on demo1 is Diskless, not UpToDate"),
+    (lambda w: disk(w, "demo1")["disk"][0].update(disk="Diskless"), "drbd_source", "volume 0 on demo1 is Diskless: DRBD let go of its disk after an error"),
     (lambda w: link(w, "demo1")["volumes"][0].update(replication="VerifyS", percent=12.5), "drbd_sync", "a verify of volume 0 runs on demo1 (VerifyS (12.5 %)): wait"),
     (lambda w: link(w, "demo2")["volumes"][0].update(replication="PausedSyncS"), "drbd_sync", "volume 0 on demo2 is PausedSyncS with demo1: wait"),
     (lambda w: link(w, "demo2")["volumes"][0].update(resync_suspended="user"), "drbd_sync", "a resync of volume 0 on demo2 is suspended (user): drbdadm resume-sync"),
