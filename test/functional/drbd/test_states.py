@@ -545,7 +545,7 @@ def test_test_mode_waits_for_nothing(run, world, state, now):
         ("synced", "detached", "volume 0 is Diskless"),
         ("synced", "down", "the resource is down: drbdadm up"),
         ("initial_sync_skipped", "sb", "it is StandAlone towards demo2"),
-        ("initial_sync_skipped", "detached", "a side has or had data (Secondary Diskless"),
+        ("initial_sync_skipped", "detached", "volume 0 is Diskless: see the kernel"),
         ("initial_sync_skipped", "down", "the resource is down: drbdadm up"),
     ],
 )

@@ -534,6 +534,8 @@ UNDONE = {
     "slapos_firewall.nftables_loaded": "units",
     "slapos_firewall.ready": None,
     "slapos_firewall.ufw_ruled": "units",
+    # Its file is the agent's, of opensvc.provisioned.
+    "slapos_node.file_allocated": "data",
     "slapos_node.cron_diverted": "units",
     "slapos_node.environment_present": "software",
     "slapos_node.programs_present": None,
