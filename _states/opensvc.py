@@ -19,9 +19,6 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "opensvc"
 
-# What does not wait for what the other node makes for itself: both make their disks at once, and one that cannot does not hold up the other.
-_HERE = ("resources_provisioned",)
-
 
 def __virtual__():
     return __virtualname__
@@ -44,7 +41,7 @@ def _reach(
         if not found["done"] and found["shared"]:
             found = __salt__["opensvc.check"](name, condition, **where)
         if not found["done"] and not found["quiet"] and not __opts__["test"]:
-            settled = "settled_here" if condition in _HERE else "settled"
+            settled = __utils__["opensvc_goal.settled_for"](condition)
             __salt__["opensvc.wait"](name, settled, timeout=timeout)
             # By the answer that has just ended the waiting.
             found = __salt__["opensvc.check"](name, condition, fresh=False, **where)

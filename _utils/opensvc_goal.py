@@ -37,7 +37,7 @@ _EVERYWHERE = (
     "resources_enabled",
     "resources_disabled",
 )
-# What is made on one node is no matter of what another one is making for itself.
+# What is made on one node is no matter of what another one is making for itself: both make their disks at once, and one that cannot does not hold up the other.
 _OF_ONE_NODE = ("settled_here", "resources_provisioned", "resources_unprovisioned")
 _STOPPED = ("down", "stdby up", "stdby down", "n/a")
 
@@ -136,8 +136,7 @@ def verdict(condition, status, node=None, rids=None, nodes=None):
         else:
             answer["dead"] = "the object does not exist"
         return answer
-    own = condition in _OF_ONE_NODE
-    answer["quiet"] = (_settled_here if own else _settled)(status, node, None)[0]
+    answer["quiet"] = _HOLDS[settled_for(condition)](status, node, None)[0]
     answer["wishes"] = wishes(status)
     answer["failed"] = sorted(
         {one["state"] for one in status["instances"].values() if "failed" in one["state"]}
@@ -196,6 +195,11 @@ def _frozen(wanted):
 
 def _states(status):
     return {node: one["state"] for node, one in sorted(status["instances"].items())}
+
+
+def settled_for(condition):
+    """The condition that nothing is under way which ``condition`` would have to wait for: settled, or settled_here."""
+    return "settled_here" if condition in _OF_ONE_NODE else "settled"
 
 
 def _settled(status, _node, _rids):

@@ -203,12 +203,9 @@ class Disk(Fault):
         for host in HOSTS:
             hosts.ssh(self.lab, host, f"rm -f {self.file}")
             # As the run's error says of a loop file that had holes.
-            name = f"comp1.{site.SERVICE.split('/')[0]}.svc.lab"
-            if (
-                "Diskless/"
-                in hosts.ssh(self.lab, host, f"drbdadm dstate {name}", check=False).stdout
-            ):
-                hosts.ssh(self.lab, host, f"drbdadm attach {name}")
+            disks = hosts.ssh(self.lab, host, "drbdadm dstate all", check=False).stdout
+            if "Diskless/" in disks:
+                hosts.ssh(self.lab, host, "drbdadm attach all")
 
 
 class Services(Fault):
