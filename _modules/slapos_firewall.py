@@ -189,8 +189,9 @@ def _ufw_act(*words):
     try:
         _run("ufw", *words)
     finally:
-        # ufw does not: a host that loses its power in the seconds after it would have zeros for rules, its owner's among them, and no firewall.
-        os.sync()
+        # ufw does not see to that: the rules of the host's owner would be gone as well.
+        folder = os.path.dirname(_UFW_RULES[0])
+        __utils__["slapos_disk.settled"](__utils__["slapos_root.at"](__opts__, folder))
 
 
 def ufw_in_place(rules):

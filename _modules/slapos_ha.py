@@ -16,6 +16,7 @@ The site is described in pillar under ``slapos_ha`` (see ``pillar.example``); ``
 """
 
 import copy
+import hashlib
 import ipaddress
 import os
 import re
@@ -25,11 +26,6 @@ import salt.utils.dictupdate
 import salt.utils.files
 import salt.utils.yaml
 from salt.exceptions import CommandExecutionError, SaltInvocationError
-
-try:
-    import jsonschema
-except ImportError:
-    jsonschema = None
 
 __virtualname__ = "slapos_ha"
 
@@ -41,6 +37,9 @@ SECRETS = (("drbd", "shared_secret"), ("re6st", "token"), ("slapos", "token"))
 PACKAGES = {"re6st": "re6st-node", "slapos": "slapos-node"}
 # A filesystem needs room for its own tables beside the data: below this nothing of SlapOS fits.
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_FILES = "slapos_ha.files"
+# Below the minion's cachedir: of which pillar it is known that it is right.
+_VALID = "valid_pillar"
 # How long calls of one job may share a file of the formula, in seconds.
 _SHARED_FOR = 15
 
@@ -49,23 +48,31 @@ def __virtual__():
     return __virtualname__
 
 
-def _load(uri):
+def _text(uri):
     """A file of the formula. Each look at the master's is two requests, and each SLS wants both files: the calls of one job share them for some seconds."""
-    kept = __context__.get(f"slapos_ha.{uri}")
+    kept = __context__.get(_FILES)
     if not kept or time.monotonic() - kept["at"] > _SHARED_FOR:
-        kept = {"at": time.monotonic(), "data": _loaded(uri)}
-        __context__[f"slapos_ha.{uri}"] = kept
-    return copy.deepcopy(kept["data"])
+        kept = {"at": time.monotonic(), **_texts((DEFAULTS, SCHEMA))}
+        __context__[_FILES] = kept
+    return kept[uri]
 
 
-def _loaded(uri):
-    path = __salt__["cp.cache_file"](uri, saltenv=__opts__.get("saltenv") or "base")
-    if not path:
-        raise CommandExecutionError(
-            f"{uri} is not in this master's file_roots. Add the formula's folder to file_roots or gitfs_remotes."
-        )
-    with salt.utils.files.fopen(path) as handle:
-        return salt.utils.yaml.safe_load(handle)
+def _texts(uris):
+    # Both at once: Salt makes a new client of the master's files for each call (3007).
+    paths = __salt__["cp.cache_files"](list(uris), saltenv=__opts__.get("saltenv") or "base")
+    found = {}
+    for uri, path in zip(uris, paths, strict=True):
+        if not path:
+            raise CommandExecutionError(
+                f"{uri} is not in this master's file_roots. Add the formula's folder to file_roots or gitfs_remotes."
+            )
+        with salt.utils.files.fopen(path) as handle:
+            found[uri] = handle.read()
+    return found
+
+
+def _load(uri):
+    return salt.utils.yaml.safe_load(_text(uri))
 
 
 def _pillar():
@@ -167,12 +174,24 @@ def _schema_problems(error, schema):
     return [f"{_key(parts)}: {_shown(parts, error.instance)} is not right; give {wanted}"]
 
 
-def _matches(validator, pattern, instance, schema):
-    """The keyword `pattern` as the standard has it: Python's ``$`` also matches before a line end, which would come to the tools with the value."""
-    if not isinstance(instance, str):
-        return
-    if instance.endswith("\n") or not re.search(pattern, instance):
-        yield jsonschema.ValidationError(f"does not match {pattern}")
+def _validator(schema):
+    # Loaded here: what is known to be right needs none of it, and it takes a job as long as all else of its pillar.
+    try:
+        import jsonschema
+    except ImportError:
+        raise CommandExecutionError(
+            "The Python package jsonschema is missing: salt-pip install jsonschema"
+        ) from None
+
+    def matches(validator, pattern, instance, schema):
+        """The keyword `pattern` as the standard has it: Python's ``$`` also matches before a line end, which would come to the tools with the value."""
+        if isinstance(instance, str) and (
+            instance.endswith("\n") or not re.search(pattern, instance)
+        ):
+            yield jsonschema.ValidationError(f"does not match {pattern}")
+
+    validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": matches})
+    return validator(schema, format_checker=jsonschema.FormatChecker())
 
 
 def problems_of_pillar(merged, schema):
@@ -192,15 +211,10 @@ def problems_of_pillar(merged, schema):
 
     Returns a list of sentences, each naming the key, the value and what would be right; empty when all is well. Secret values are not shown.
     """
-    if jsonschema is None:
-        raise CommandExecutionError(
-            "The Python package jsonschema is missing: salt-pip install jsonschema"
-        )
+    checker = _validator(schema)
     unnamed = list(_unnamed(merged))
     if unnamed:
         return unnamed
-    validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": _matches})
-    checker = validator(schema, format_checker=jsonschema.FormatChecker())
     errors = sorted(checker.iter_errors(merged), key=lambda e: [str(p) for p in e.absolute_path])
     # `required` is reported once for each missing key, and each report knows them all.
     problems = list(
@@ -463,13 +477,24 @@ def site():
 
         salt demo1 slapos_ha.site
 
-    Returns a dict (see ``pillar.example`` and :py:func:`derive`). Raises CommandExecutionError naming every problem when the pillar is not valid.
+    Returns a dict (see ``pillar.example`` and :py:func:`derive`). Raises CommandExecutionError naming every problem when the pillar is not valid. One that was
+    found valid is not looked at again as long as it, schema and this file are the same: that would take each job longer than all else of its rendering.
     """
     merged = _pillar()
-    problems = problems_of_pillar(merged, _load(SCHEMA))
-    if problems:
-        raise CommandExecutionError("The pillar is not right:\n" + "\n".join(problems))
+    mark = _mark(merged)
+    if __utils__["slapos_kept.read"](__opts__, _VALID).get("mark") != mark:
+        problems = problems_of_pillar(merged, _load(SCHEMA))
+        if problems:
+            raise CommandExecutionError("The pillar is not right:\n" + "\n".join(problems))
+        __utils__["slapos_kept.keep"](__opts__, _VALID, {"mark": mark})
     return derive(merged, __grains__["id"])
+
+
+def _mark(merged):
+    """A digest of all that makes a pillar right or wrong. By repr, which tells 1 from "1"; where the order of keys is another it is judged again."""
+    with salt.utils.files.fopen(__file__) as handle:
+        parts = [repr(merged), _text(SCHEMA), handle.read()]
+    return hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).hexdigest()
 
 
 def service_config():

@@ -120,7 +120,7 @@ def environment_install(
                 _run(args, f"installing {', '.join(requirements)} into {prefix}")
             finally:
                 # Not reached when this is killed. A pip that gives up by itself does so before it changes anything.
-                os.sync()
+                __utils__["slapos_disk.settled"](prefix)
                 os.unlink(unfinished)
         return missing
 

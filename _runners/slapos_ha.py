@@ -178,9 +178,7 @@ def _re6st_first(site):
 
 
 def _slapos_first(site):
-    # On the second before the service is there again: nothing that an installation does can touch its data.
-    site.states([site.second], "state.sls", "slapos_ha.slapos")
-    site.states([site.first], "state.sls", "slapos_ha.slapos.registered")
+    site.states(site.nodes, "state.sls", "slapos_ha.slapos.registered")
 
 
 def _second_install(kind):

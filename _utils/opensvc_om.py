@@ -6,8 +6,6 @@ kept in ``__context__`` lives for one job: which agent this is, and the last ans
 also kept below the minion's cachedir, as long as ``om`` is the same file: to ask costs each job a process.
 """
 
-import contextlib
-import json
 import os
 import re
 import socket
@@ -22,7 +20,10 @@ from salt.exceptions import CommandExecutionError
 # How long states of one run may share an answer of the daemon, in seconds: other states change the world too.
 _SHARED_FOR = 15
 _SNAPSHOT = "opensvc.snapshot"
+# Where both agents keep their flags and what they know of objects.
+_STATE = "/var/lib/opensvc"
 _VERSION = "opensvc.version"
+_VERSION_FILE = "opensvc_version"
 # Seconds for which a version is believed without asking: one that is run from its source tree may change around om.
 _BELIEVED_FOR = 86400
 
@@ -49,6 +50,15 @@ class _Agent:
 
     def run(self, args, timeout=120, stdin=None):
         """One process of ``om``: stdout, stderr and code, whatever the code. ``stdin`` is where a secret goes: it is seen in no list of processes."""
+        begun = time.monotonic()
+        try:
+            return self._run(args, timeout, stdin)
+        finally:
+            # For slapos_ha.facts: what the processes of `om` of this job have taken, in seconds.
+            spent = self._context.get("opensvc.spent", 0.0)
+            self._context["opensvc.spent"] = spent + time.monotonic() - begun
+
+    def _run(self, args, timeout, stdin):
         answer = self._salt["cmd.run_all"](
             [self.program, *args],
             python_shell=False,
@@ -98,8 +108,8 @@ class _Agent:
             answer = self.ask(args, doing, see, timeout, stdin, strict=strict)
         finally:
             self.forget()
-            # The agent writes its configuration and its flags without: after a loss of power in the next seconds they would be empty, or zeros (2.1, ext4).
-            os.sync()
+            # The agent's configuration and flags, which it writes without that (2.1).
+            self._utils["slapos_disk.settled"](self.etc, _STATE)
         return {"warnings": self._utils["opensvc_agent.warnings"](answer["stderr"])}
 
     def forget(self):
@@ -138,24 +148,13 @@ class _Agent:
             f"{program} is no OpenSVC agent that is known here: it says neither 'om node version …' (2.1) nor 'om version …' (3)"
         )
 
-    @property
-    def _version_file(self):
-        return os.path.join(self._opts["cachedir"], "slapos_ha", "opensvc_version")
-
     def _kept_version(self):
-        try:
-            with salt.utils.files.fopen(self._version_file, encoding="utf-8") as handle:
-                kept = json.load(handle)
-            return kept if 0 <= time.time() - kept["at"] < _BELIEVED_FOR else {}
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}
+        kept = self._utils["slapos_kept.read"](self._opts, _VERSION_FILE)
+        age = time.time() - kept["at"] if isinstance(kept.get("at"), float) else -1
+        return kept if 0 <= age < _BELIEVED_FOR else {}
 
     def _keep_version(self, known):
-        # Where it cannot be kept it is asked again.
-        with contextlib.suppress(OSError):
-            os.makedirs(os.path.dirname(self._version_file), mode=0o700, exist_ok=True)
-            with salt.utils.atomicfile.atomic_open(self._version_file, "w") as handle:
-                json.dump({**known, "at": time.time()}, handle)
+        self._utils["slapos_kept.keep"](self._opts, _VERSION_FILE, {**known, "at": time.time()})
 
     def shares(self):
         """Whether another state of this run has got an answer that this one may take."""

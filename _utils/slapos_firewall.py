@@ -112,15 +112,32 @@ def nftables(found):
 
 
 def ufw(found):
-    """The rules, first to last, in ufw's own words as ``ufw show added`` prints them."""
+    """
+    The rules, first to last, in ufw's own words as ``ufw show added`` prints them: one for all that a source may reach, since each is a process or two of ufw's.
+    """
     rules = []
-    for group in found:
-        ports, proto = ",".join(map(str, group["ports"])), group["proto"]
+    for proto in dict.fromkeys(group["proto"] for group in found):
+        reached = {}
+        for group in found:
+            if group["proto"] == proto:
+                for source in (None, *group["sources"]):
+                    reached.setdefault(source, set()).update(group["ports"])
+        closed = reached.pop(None)
         rules += [
-            f"allow from {source} to any port {ports} proto {proto}" for source in group["sources"]
+            f"allow from {source} to any port {listed} proto {proto}"
+            for source, ports in reached.items()
+            for listed in _listed(ports)
         ]
-        rules.append(f"deny {ports}/{proto}")
+        rules += [f"deny {listed}/{proto}" for listed in _listed(closed)]
     return rules
+
+
+def _listed(ports):
+    # The most that one rule takes (ufw 0.36).
+    some = sorted(ports)
+    while some:
+        yield ",".join(map(str, some[:15]))
+        some = some[15:]
 
 
 def ufw_added(text):

@@ -192,7 +192,7 @@ class _Site:
         # Names of gates that do not stop a move, and what was passed in spite of them.
         self.force = []
         self.forced = []
-        self.agent_seconds = 0.0
+        self.agent_seconds = _agent_seconds(facts or {})
 
     @property
     def facts(self):
@@ -207,6 +207,7 @@ class _Site:
         self._facts, problems = _snapshot(
             self.client, self.opts, self.shape["site"], minions=minions, applications=applications
         )
+        self.agent_seconds += _agent_seconds(self._facts)
         if problems:
             raise stop("\n".join(problems))
 
@@ -412,6 +413,11 @@ def _line(answer):
         # What Salt itself could not do, such as write to a full disk. Where it happened is for its log.
         text = f"{text.splitlines()[-1].strip()} (see the minion's log)"
     return text or "no answer"
+
+
+def _agent_seconds(facts):
+    """What the agent's own commands took of a look: both nodes are asked at once."""
+    return max((known.get("agent_seconds", 0.0) for known in facts.values()), default=0.0)
 
 
 def _is_follow_up(state):

@@ -107,13 +107,12 @@ class _Steps:
         return self._done(comment, site)
 
     def _done(self, comment, site):
-        seconds = round(site.agent_seconds, 1)
         return {
             "result": True,
             "comment": comment,
             "changes": site.changes,
             "plan": [],
-            "agent_seconds": seconds,
+            "agent_seconds": round(site.agent_seconds, 1),
         }
 
     def _failed(self, comment, site=None):
@@ -122,7 +121,7 @@ class _Steps:
             "comment": comment,
             "changes": site.changes if site else {},
             "plan": [],
-            "agent_seconds": site.agent_seconds if site else 0.0,
+            "agent_seconds": round(site.agent_seconds, 1) if site else 0.0,
         }
 
     def in_use(self, title=None):

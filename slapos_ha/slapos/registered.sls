@@ -1,5 +1,10 @@
-# SlapOS becomes a computer of its master, once, and is run once. Run by the orchestration where the service runs, with re6st up; anywhere else it refuses.
+# SlapOS becomes a computer of its master, once, and is run once. Run by the orchestration on both nodes at once: on the preferred one, where the service runs, with
+# re6st up; where it does not it refuses. The other node has its software by the end of it: before the service is there again, so that no installation can touch its data.
 {%- from "slapos_ha/map.jinja" import site with context %}
+{%- if site.node != site.nodes[0] %}
+include:
+  - slapos_ha.slapos
+{%- else %}
 {%- set app = (salt['opensvc.config_show'](site.path) or {}).get('app#1', {}) %}
 include:
   - slapos_ha.slapos.install
@@ -31,6 +36,17 @@ SlapOS is registered:
     - require_in:
       - slapos_node: SlapOS is configured
 
+# Beside `slapos node format`, which sleeps most of its time: two seconds for each address (slapos.core 1.25.0).
+Releases of SlapOS are built:
+  slapos_node.slapos_built:
+    - name: /srv/slapgrid
+    - mount: {{ site.mount | json }}
+    - timeout: {{ site.timeouts.start | json }}
+    - parallel: true
+    - order: 1
+    - require:
+      - slapos_node: SlapOS is configured
+
 SlapOS has run:
   slapos_node.slapos_proven:
     - name: /srv/slapgrid
@@ -38,4 +54,6 @@ SlapOS has run:
     - cluster_runs_it: {{ (app != {} and app.get('disable', 'false') | string | lower != 'true') | json }}
     - timeout: {{ site.timeouts.start | json }}
     - require:
+      - slapos_node: Releases of SlapOS are built
       - slapos_node: Partitions of SlapOS are formatted
+{%- endif %}

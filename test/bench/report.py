@@ -51,7 +51,7 @@ ROWS = (
     Row("tuning", "sync", "what the tuning does to DRBD's first copy", "default", "tuned", ("DRBD's defaults", "the formula's tuning")),
 )  # fmt: skip
 HOW = {
-    "deploy": "`salt-run state.orch orch.deploy` on two new hosts; each step reports what the agent's own commands took in it.",
+    "deploy": "`salt-run state.orch orch.deploy` on two new hosts; each step reports what the agent's own commands took in it: those of its states, and `om` of its looks at both nodes.",
     "second": "The same command again, by the first: no change, no move.",
     "highstate": "`salt demo1 test.ping` and `salt demo1 state.apply slapos_ha` in turns; that nothing was changed is looked at each time. The first run is not counted.",
     "processes": "Programs that a process of Salt's starts by name (`om`, DRBD's, `systemctl`, `ufw` and a few more), counted by programs of the same names before them in PATH.",

@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import sys
+import types
 
 import pytest
 
@@ -138,14 +139,11 @@ def firewalld(loaders, tmp_path, monkeypatch):
 
 
 RULES = [
-    "allow from 10.255.79.2 to any port 7289 proto tcp",
-    "deny 7289/tcp",
-    *(
-        f"allow from {source} to any port {ports} proto {proto}"
-        for proto, ports in (("tcp", "1214,1215,10000,10003"),)
-        for source in ("10.255.78.2", "10.255.79.2", "fd78::2")
-    ),
-    "deny 1214,1215,10000,10003/tcp",
+    # What is also the replication's peer first.
+    "allow from 10.255.79.2 to any port 1214,1215,7289,10000,10003 proto tcp",
+    "allow from 10.255.78.2 to any port 1214,1215,10000,10003 proto tcp",
+    "allow from fd78::2 to any port 1214,1215,10000,10003 proto tcp",
+    "deny 1214,1215,7289,10000,10003/tcp",
     *(
         f"allow from {source} to any port 10002 proto udp"
         for source in ("10.255.78.1", "10.255.78.2", "10.255.79.1", "10.255.79.2", "fd78::2")
@@ -220,19 +218,26 @@ def test_ufw_that_does_not_filter_is_not_switched_on(loaders, ufw):
 
 
 def test_a_rule_of_somebody_elses_that_ufw_would_keep_in_place_of_ours_is_said(loaders, ufw):
-    ufw.now(rules=[SSH, ["allow 7289/tcp", "replication"]])
+    ufw.now(rules=[SSH, ["allow 10002/udp", "heartbeats"]])
     assert ruled(loaders).result is False
     ret = loaders.states.slapos_firewall.ready("x", backend="ufw")
     assert ret.result is False
-    assert "ufw has allow 7289/tcp, for which it would leave out ours: ufw delete allow 7289/tcp;" in ret.comment  # fmt: skip
+    assert "ufw has allow 10002/udp, for which it would leave out ours: ufw delete allow 10002/udp;" in ret.comment  # fmt: skip
     ufw.now(rules=[SSH, ["allow 7000/tcp", ""]])
     assert loaders.states.slapos_firewall.ready("x", backend="ufw").result is True
 
 
-def test_what_ufw_was_told_is_on_the_disk(loaders, ufw, monkeypatch):
+def test_what_ufw_was_told_is_on_the_disk(loaders, ufw, monkeypatch, root):
     """Else a loss of power leaves zeros in its rules: seen in the lab, with the fault "host" at the step after."""
+    (root / "etc/ufw").mkdir(parents=True)
     synced = []
-    monkeypatch.setattr("os.sync", lambda: synced.append(len(ufw.acts())))
+
+    def syncfs(handle):
+        assert os.readlink(f"/proc/self/fd/{handle}") == str(root / "etc/ufw")
+        synced.append(len(ufw.acts()))
+        return 0
+
+    monkeypatch.setattr("ctypes.CDLL", lambda *_, **__: types.SimpleNamespace(syncfs=syncfs))
     assert ruled(loaders).result is True
     assert synced == list(range(1, len(ufw.acts()) + 1))
 

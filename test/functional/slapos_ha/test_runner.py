@@ -294,8 +294,8 @@ def test_slapos_is_on_the_second_node_before_the_service_is(runners, world, mini
         facts["slapos"] = {"registered": False}
         facts["agent"] = {"major": 2, "version": "2.1-1890"}
     orchestrate(runners)
-    first = minions.done.index((["demo1"], "state.sls", "slapos_ha.slapos.registered"))
-    assert minions.done[first - 1] == (["demo2"], "state.sls", "slapos_ha.slapos")
+    slapos = minions.done.index((["demo1", "demo2"], "state.sls", "slapos_ha.slapos.registered"))
+    assert minions.done[slapos + 1] == (["demo2"], "state.single", "opensvc.placed")
 
 
 @pytest.mark.parametrize("force", [["all"], ["drbd_target"], "versions"])

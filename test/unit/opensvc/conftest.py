@@ -7,7 +7,14 @@ import types
 import pytest
 from support import load_module
 
-UTILS = ("opensvc_agent", "opensvc_goal", "opensvc_om", "opensvc_seal")
+UTILS = (
+    "opensvc_agent",
+    "opensvc_goal",
+    "opensvc_om",
+    "opensvc_seal",
+    "slapos_disk",
+    "slapos_kept",
+)
 MODULES = ("opensvc", "opensvc_config", "opensvc_act", "opensvc_cluster")
 
 
@@ -129,6 +136,7 @@ def agent(tmp_path, utils, om, monkeypatch):
         functions=functions,
         program=program,
         pillar=pillar,
+        utils=utils,
     )
     for name in MODULES:
         module = load_module(f"_modules/{name}.py", f"opensvc_test_module_{name}", **spaces)

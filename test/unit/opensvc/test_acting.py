@@ -134,10 +134,12 @@ def test_the_command_of_an_act(agent, service, index, major):
 def test_what_the_agent_has_written_is_on_the_disk(agent, service, monkeypatch, code):
     order = []
     agent.om.says([PATH, "freeze"], "", "E no\n" if code else "", code)
-    monkeypatch.setattr("os.sync", lambda: order.append(len(agent.om.calls)))
+    settled = lambda *paths: order.append((len(agent.om.calls), *paths))  # noqa: E731
+    monkeypatch.setitem(agent.utils, "slapos_disk.settled", settled)
     with contextlib.suppress(CommandExecutionError):
         agent.freeze(PATH)
-    assert agent.om.calls[-1] == [PATH, "freeze"] and order == [len(agent.om.calls)]
+    assert agent.om.calls[-1] == [PATH, "freeze"]
+    assert order == [(len(agent.om.calls), str(agent.etc), "/var/lib/opensvc")]
 
 
 @pytest.mark.parametrize("index", range(len(ACTS)))

@@ -98,13 +98,11 @@ Status: active
 To                         Action      From
 --                         ------      ----
 7289/tcp                   ALLOW       198.51.100.12              # slapos_ha
-7289/tcp                   DENY        Anywhere                   # slapos_ha
 1214,1215,10000/tcp        ALLOW       192.0.2.12                 # slapos_ha
-1214,1215,10000/tcp        DENY        Anywhere                   # slapos_ha
+1214,1215,7289,10000/tcp   DENY        Anywhere                   # slapos_ha
 22/tcp                     ALLOW       Anywhere                  
-7289/tcp (v6)              DENY        Anywhere (v6)              # slapos_ha
 1214,1215,10000/tcp        ALLOW       2001:db8::/64              # slapos_ha
-1214,1215,10000/tcp (v6)   DENY        Anywhere (v6)              # slapos_ha
+1214,1215,7289,10000/tcp (v6) DENY        Anywhere (v6)              # slapos_ha
 22/tcp (v6)                ALLOW       Anywhere (v6)             
 
 """  # noqa: W291 as ufw prints it
@@ -117,10 +115,9 @@ ufw allow 80/tcp comment 'web'
 """
 RULES = [
     "allow from 198.51.100.12 to any port 7289 proto tcp",
-    "deny 7289/tcp",
     "allow from 192.0.2.12 to any port 1214,1215,10000 proto tcp",
     "allow from 2001:db8::/64 to any port 1214,1215,10000 proto tcp",
-    "deny 1214,1215,10000/tcp",
+    "deny 1214,1215,7289,10000/tcp",
 ]
 
 
@@ -130,6 +127,15 @@ def test_ufw_in_its_own_words():
         {"name": "agent", "proto": "tcp", "ports": [1214, 1215, 10000], "sources": ["192.0.2.12", "2001:db8::/64"]},
     ]  # fmt: skip
     assert FIREWALL.ufw(groups) == RULES
+    groups[1]["sources"] = ["198.51.100.12"]
+    both = "allow from 198.51.100.12 to any port 1214,1215,7289,10000 proto tcp"
+    assert FIREWALL.ufw(groups) == [both, "deny 1214,1215,7289,10000/tcp"]
+    groups[0] |= {"sources": [], "ports": [*range(1, 17)]}
+    groups[1]["ports"] = [53]
+    # ufw takes 15 ports in one rule.
+    assert FIREWALL.ufw(groups)[1:] == [
+        "deny 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15/tcp", "deny 16,53/tcp",
+    ]  # fmt: skip
     assert FIREWALL.ufw_added(ADDED) == [
         "deny 10000/udp",
         "allow from 192.0.2.12 to any port 1214,1215,10000 proto tcp",
@@ -153,7 +159,7 @@ SIX = "".join(line for line in STATUS.splitlines(keepends=True) if "v6" in line 
         (STATUS.replace("22/tcp  ", "0/tcp  "), True, True),
         (without("198.51.100.12"), True, False),
         (without("2001:db8"), True, False),
-        (without("7289/tcp (v6)"), True, False),
+        (without("10000/tcp (v6)"), True, False),
         (STATUS.replace(SIX, ""), True, False),
         # Where ufw has no IPv6 it cannot have the rules for it.
         (STATUS.replace(SIX, ""), False, True),

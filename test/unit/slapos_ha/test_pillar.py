@@ -2,6 +2,8 @@
 
 import copy
 import re
+import stat
+import sys
 
 import pytest
 from salt.utils.dictupdate import merge
@@ -71,22 +73,108 @@ def test_the_calls_of_a_job_ask_the_master_once_for_a_file_of_the_formula(
 ):
     asked, now = [], [1000.0]
 
-    def cache_file(uri, saltenv):
-        asked.append(uri)
-        return str(root / uri.removeprefix("salt://"))
+    def cache_files(uris, saltenv):
+        asked.append(uris)
+        return [str(root / uri.removeprefix("salt://")) for uri in uris]
 
-    monkeypatch.setattr(module, "__salt__", {"cp.cache_file": cache_file})
+    monkeypatch.setattr(module, "__salt__", {"cp.cache_files": cache_files})
     monkeypatch.setattr(module, "__context__", {})
     monkeypatch.setattr(module, "__pillar__", example, raising=False)
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     assert module.validate() == module.validate() == []
-    assert asked == [module.DEFAULTS, module.SCHEMA]
+    assert asked == [[module.DEFAULTS, module.SCHEMA]]
     # What one call does with its copy is not the other's.
     module._load(module.DEFAULTS).clear()
     assert module.validate() == []
     now[0] += module._SHARED_FOR + 1
     assert module.validate() == []
-    assert asked == 2 * [module.DEFAULTS, module.SCHEMA]
+    assert asked == 2 * [[module.DEFAULTS, module.SCHEMA]]
+
+
+def test_a_file_of_the_formula_that_the_master_does_not_have_is_named(monkeypatch):
+    functions = {"cp.cache_files": lambda uris, saltenv: ["/etc/hostname", ""]}
+    monkeypatch.setattr(module, "__salt__", functions)
+    monkeypatch.setattr(module, "__context__", {})
+    monkeypatch.setattr(module, "__pillar__", {"slapos_ha": {"site": "paris"}}, raising=False)
+    with pytest.raises(module.CommandExecutionError, match="slapos_ha/schema.yaml is not in this"):
+        module.validate()
+
+
+@pytest.fixture
+def judged(example, root, monkeypatch, tmp_path):
+    """A minion of the example; how often its pillar was judged."""
+    kept, times = load_module("_utils/slapos_kept.py"), []
+    files = lambda uris, saltenv: [str(root / uri.removeprefix("salt://")) for uri in uris]  # noqa: E731
+    for name, value in {
+        "__salt__": {"cp.cache_files": files},
+        "__utils__": {"slapos_kept.read": kept.read, "slapos_kept.keep": kept.keep},
+        "__opts__": {"cachedir": str(tmp_path)},
+        "__grains__": {"id": "demo1"},
+        "__context__": {},
+        "__pillar__": masked(copy.deepcopy(example)),
+    }.items():
+        monkeypatch.setattr(module, name, value, raising=False)
+    judge = module.problems_of_pillar
+    monkeypatch.setattr(
+        module, "problems_of_pillar", lambda *args: (times.append(1), judge(*args))[1]
+    )
+    return times
+
+
+def test_a_pillar_that_was_found_right_is_not_judged_by_the_next_job(judged, tmp_path, example):
+    first = module.site()
+    module.__context__.clear()
+    assert module.site() == first and len(judged) == 1
+    [file] = (tmp_path / "slapos_ha").iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert example["slapos_ha"]["re6st"]["token"] not in file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "good"),
+    [
+        ("re6st:token", "another", True),
+        ("drbd:port", 7290, True),
+        ("drbd:port", "7289", False),
+        ("drbd:port", 7289.5, False),
+        ("sites", {}, False),
+    ],
+)
+def test_a_pillar_that_is_another_is_judged(judged, example, key, value, good):
+    module.site()
+    other = copy.deepcopy(example)
+    change(other["slapos_ha"], key, value)
+    module.__pillar__ = masked(other)
+    for _ in range(2):
+        if good:
+            module.site()
+        else:
+            with pytest.raises(module.CommandExecutionError, match="The pillar is not right"):
+                module.site()
+    # What is wrong is judged each time: its problems are not kept.
+    assert len(judged) == (2 if good else 3)
+
+
+def test_a_pillar_is_judged_by_a_schema_that_is_another(judged, monkeypatch):
+    module.site()
+    text = module._text
+    monkeypatch.setattr(module, "_text", lambda uri: text(uri).replace("7289", "7290") + "\n")
+    module.site()
+    assert len(judged) == 2
+
+
+def test_what_was_kept_and_is_spoilt_is_nothing(judged, tmp_path):
+    module.site()
+    for text in ("", "{", "[]", '"x"', "\0\0\0\0"):
+        (tmp_path / "slapos_ha/valid_pillar").write_text(text)
+        module.site()
+    assert len(judged) == 6
+
+
+def test_without_jsonschema_the_remedy_is_said(merged, schema, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jsonschema", None)
+    with pytest.raises(module.CommandExecutionError, match="salt-pip install jsonschema"):
+        module.problems_of_pillar(merged, schema)
 
 
 def test_every_default_has_its_place_in_the_schema(defaults, schema):

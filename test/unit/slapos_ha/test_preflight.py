@@ -227,6 +227,27 @@ def test_the_launchers_are_asked_only_for_who_wants_to_know(here, node, monkeypa
     assert ("re6st" in answer, "slapos" in answer) == (applications, applications)
 
 
+@pytest.mark.parametrize(
+    ("nice", "allowed", "wanted"), [(0, True, -10), (-15, True, -15), (5, False, 5)]
+)
+def test_a_look_comes_before_what_else_runs_here(here, node, monkeypatch, nice, allowed, wanted):
+    seen, now = [], [nice]
+
+    def set_priority(which, who, priority):
+        if not allowed:
+            raise PermissionError
+        now[0] = priority
+
+    monkeypatch.setattr("os.getpriority", lambda which, who: now[0])
+    monkeypatch.setattr("os.setpriority", set_priority)
+    monkeypatch.setattr(module, "__pillar__", {"slapos_ha": {"site": "paris"}}, raising=False)
+    monkeypatch.setattr(module, "__context__", {"opensvc.spent": 2.5})
+    node["slapos_ha.site"] = lambda: here
+    monkeypatch.setattr(module, "_asked", lambda function, *_: seen.append(now[0]) or {})
+    assert module.facts()["agent_seconds"] == 2.5
+    assert set(seen) == {wanted} and now == [nice]
+
+
 def test_a_preflight_asks_the_launchers_in_any_case(here, node, monkeypatch):
     monkeypatch.setattr(module, "__pillar__", {"slapos_ha": {"site": "paris"}}, raising=False)
     monkeypatch.setattr(module, "_renewed_pillar", lambda: [])

@@ -370,3 +370,15 @@ def test_what_both_nodes_say_is_one_problem(monkeypatch, world):
     other = {"site": "paris", "problems": [*same["problems"], "IPv6 is off"]}
     _, problems = snapshot(monkeypatch, {"demo1": same, "demo2": other})
     assert problems == ["demo1 and demo2: slapos_ha:colour: unknown key", "demo2: IPv6 is off"]
+
+
+def test_what_om_takes_for_a_look_is_the_agents_time(world, monkeypatch):
+    """Of both nodes, which are asked at once, the longer."""
+    world.facts["demo1"]["agent_seconds"], world.facts["demo2"]["agent_seconds"] = 3.0, 2.0
+    assert world.site().agent_seconds == 3.0
+    monkeypatch.setattr(site_util, "_snapshot", lambda *_, **__: (world.facts, []))
+    site = site_util._Site(None, {}, world.shape)
+    assert site.agent_seconds == 0.0
+    site.look()
+    site.look()
+    assert site.agent_seconds == 6.0
