@@ -50,7 +50,7 @@ def _reach(
             return ret
         status = __salt__["opensvc.status"](name, fresh=False)
         if status is None:
-            ret["comment"] = f"There is no object {name}. Define it first (opensvc.object_present)."
+            ret["comment"] = _unknown(name)
             ret["result"] = None if __opts__["test"] else False
             return ret
         wish = {attribute: {"old": found["value"], "new": goal}}
@@ -83,6 +83,22 @@ def _reach(
         elif __opts__["test"] and "not installed" in str(error):
             ret.update(result=None, comment=f"would see to it that {sentence}. {error}")
     return ret
+
+
+def _unknown(name):
+    """An object that this node does not know: its peers tell it of theirs, so it may only not hear them."""
+    heartbeats = __salt__["opensvc.cluster_status"](fresh=False)["heartbeats"]
+    silent = sorted(
+        {
+            peer
+            for heartbeat in heartbeats.values()
+            for peer, seen in heartbeat["peers"].items()
+            if seen.get("beating") is False
+        }
+    )
+    if not silent:
+        return f"There is no object {name}. Define it first (opensvc.object_present)."
+    return f"There is no object {name} here, and {' and '.join(silent)}, which may have it, is not heard. See om mon and the network of the heartbeats."
 
 
 def _clear(name, found):

@@ -1,5 +1,6 @@
 """States of objects through Salt's loader: nothing to do, test mode, done, refused, failed half-way. Each time it is counted what om was told."""
 
+import copy
 import re
 
 import pytest
@@ -574,6 +575,16 @@ def test_no_such_object(states, world, state, test):
     assert ret.result is (None if test else False)
     assert ret.changes == {}
     assert world.acts() == []
+
+
+@pytest.mark.parametrize("way", ["rx", "tx"])
+def test_an_object_may_be_unknown_for_want_of_heartbeats(states, world, way):
+    cut = copy.deepcopy(world.status)
+    cut[f"hb#1.{way}"]["peers"]["demo2"]["beating"] = False
+    world.is_now(cut)
+    ret = states.opensvc.provisioned("slapos/svc/nosuch", rids=["disk#0"], local=True)
+    assert ret.result is False and ret.changes == {} and world.acts() == []
+    assert "no object slapos/svc/nosuch here, and demo2, which may have it, is not heard" in ret.comment  # fmt: skip
 
 
 @pytest.mark.parametrize("state", sorted(set(ALL) - {"enabled", "disabled"}))
