@@ -669,42 +669,9 @@ def slapos_formatted(name, mount, timeout=900):
     return ret
 
 
-def slapos_built(name, mount, timeout=900):
-    """
-    See that the software releases that SlapOS's master wants here are built, where SlapOS has not run yet; from its first run on that is the agent's task.
-
-    .. code-block:: yaml
-
-        Releases of SlapOS are built:
-          slapos_node.slapos_built:
-            - name: /srv/slapgrid
-            - mount: /srv/comp1.slapos.svc.paris
-
-    name
-        The folder of the partitions, a bind mount of the service's filesystem (str).
-    mount
-        Where that filesystem is mounted (str).
-    timeout
-        Seconds (int).
-    """
-    built = []
-
-    def read():
-        _needs_filesystem(name, mount)
-        if built or __utils__["slapos_text.has_run"](name):
-            return {}
-        return {"releases": {"old": None, "new": "built"}}
-
-    def act(changes):
-        code = __salt__["slapos_node.slapos_node"]("software", ["--now"], [0, 10], timeout)
-        built.append(code)
-
-    return _converge(name, read, act, "the releases are built", "the releases would be built")
-
-
 def slapos_proven(name, mount, cluster_runs_it=False, timeout=900):
     """
-    See that SlapOS has run on this service's filesystem: partitions deployed, supervisord's watchdog RUNNING.
+    See that SlapOS has run on this service's filesystem: releases built, partitions deployed, supervisord's watchdog RUNNING.
 
     .. code-block:: yaml
 
@@ -721,7 +688,7 @@ def slapos_proven(name, mount, cluster_runs_it=False, timeout=900):
     cluster_runs_it
         True (bool) when the agent's application for SlapOS is enabled: what runs is left alone.
     timeout
-        Seconds (int) for the first run.
+        Seconds (int) for each of the two runs.
 
     As long as the cluster does not run it (app#1 disabled) it is stopped again, or the filesystem could not leave this node.
     """
@@ -736,9 +703,10 @@ def slapos_proven(name, mount, cluster_runs_it=False, timeout=900):
 
     def act(changes):
         if "first run" in changes:
-            code = __salt__["slapos_node.slapos_node"]("instance", ["--now"], [0, 3, 10], timeout)
-            if code == 3:
-                notes.append("the master cannot be reached")
+            for action, good in (("software", [0, 10]), ("instance", [0, 3, 10])):
+                code = __salt__["slapos_node.slapos_node"](action, ["--now"], good, timeout)
+                if code == 3:
+                    notes.append("the master cannot be reached")
             __salt__["slapos_node.launch"]("slapos", "start")
             state = __salt__["slapos_node.launch"]("slapos", "status")
             if state["code"]:

@@ -36,17 +36,7 @@ SlapOS is registered:
     - require_in:
       - slapos_node: SlapOS is configured
 
-# Beside `slapos node format`, which sleeps most of its time: two seconds for each address (slapos.core 1.25.0).
-Releases of SlapOS are built:
-  slapos_node.slapos_built:
-    - name: /srv/slapgrid
-    - mount: {{ site.mount | json }}
-    - timeout: {{ site.timeouts.start | json }}
-    - parallel: true
-    - order: 1
-    - require:
-      - slapos_node: SlapOS is configured
-
+# Not beside `slapos node format`, which sleeps most of its time: SlapOS's master has nothing for a computer that was not formatted (slapproxy 1.25.0: error 500).
 SlapOS has run:
   slapos_node.slapos_proven:
     - name: /srv/slapgrid
@@ -54,6 +44,5 @@ SlapOS has run:
     - cluster_runs_it: {{ (app != {} and app.get('disable', 'false') | string | lower != 'true') | json }}
     - timeout: {{ site.timeouts.start | json }}
     - require:
-      - slapos_node: Releases of SlapOS are built
       - slapos_node: Partitions of SlapOS are formatted
 {%- endif %}

@@ -544,7 +544,6 @@ UNDONE = {
     "slapos_node.re6st_valid": None,
     "slapos_node.slapos_configured": "data",
     "slapos_node.slapos_formatted": "data",
-    "slapos_node.slapos_built": "data",
     "slapos_node.slapos_proven": "data",
     "slapos_node.slapos_registered": "data",
     "slapos_node.units_masked": "units",

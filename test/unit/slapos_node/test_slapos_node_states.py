@@ -76,7 +76,7 @@ def proven(states, node, **more):
 def test_the_first_run_is_done_and_stopped(states, node):
     ret = proven(states, node)
     assert ret["result"] is True and "watchdog RUNNING" in ret["comment"]
-    assert node.done == ["instance", "start", "stop"]
+    assert node.done == ["software", "instance", "start", "stop"]
     node.done.clear()
     again = proven(states, node)
     assert again["result"] is True and again["changes"] == {} and node.done == []
@@ -84,21 +84,7 @@ def test_the_first_run_is_done_and_stopped(states, node):
 
 def test_a_first_run_that_the_cluster_owns_is_not_stopped(states, node):
     proven(states, node, cluster_runs_it=True)
-    assert node.done == ["instance", "start"]
-
-
-def test_releases_are_built_before_the_first_run_and_by_the_agent_after_it(states, node):
-    built = states.slapos_built(str(node.root), "/srv/x")
-    assert built["result"] is True and built["changes"] and node.done == ["software"]
-    node.codes.update(software=10)
-    assert states.slapos_built(str(node.root), "/srv/x")["result"] is True
-    node.codes.update(software=1)
-    failed = states.slapos_built(str(node.root), "/srv/x")
-    assert failed["result"] is False and failed["comment"] == "software failed"
-    node.done.clear()
-    node.ran()
-    again = states.slapos_built(str(node.root), "/srv/x")
-    assert again["result"] is True and again["changes"] == {} and node.done == []
+    assert node.done == ["software", "instance", "start"]
 
 
 @pytest.mark.parametrize(
@@ -117,10 +103,11 @@ def test_what_a_died_run_left_running_is_stopped_unless_the_cluster_runs_it(
 @pytest.mark.parametrize(
     ("spoil", "result", "comment", "done"),
     [
-        (lambda n: n.codes.update(instance=3), True, "master cannot be reached", 3),
-        (lambda n: n.codes.update(instance=10), True, "RUNNING", 3),
-        (lambda n: n.codes.update(instance=2), False, "instance failed", 1),
-        (lambda n: setattr(n, "start_code", 2), False, "the watchdog is FATAL", 2),
+        (lambda n: n.codes.update(instance=3), True, "master cannot be reached", 4),
+        (lambda n: n.codes.update(software=10, instance=10), True, "RUNNING", 4),
+        (lambda n: n.codes.update(instance=2), False, "instance failed", 2),
+        (lambda n: n.codes.update(software=1), False, "software failed", 1),
+        (lambda n: setattr(n, "start_code", 2), False, "the watchdog is FATAL", 3),
         (lambda n: setattr(n, "mounted", False), False, "is not mounted on this node", 0),
     ],
 )
