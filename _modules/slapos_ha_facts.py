@@ -222,6 +222,9 @@ def _problems_of_node(here, known):
 
 
 def _service_exists(here, known):
+    if "error" in known["cluster"]:
+        # While the daemon does not answer its files know: what is the site's own must not be taken for somebody else's.
+        return _asked("opensvc.config_show", here["path"]) is not None
     return here["path"] in (known["cluster"].get("objects") or {})
 
 
@@ -268,6 +271,18 @@ def _check_agent(here, known):
             f"slapos_ha:cluster:agent:version: agent {agent['version']} needs DRBD 9 and this kernel has {running}: after a crash the survivor "
             "would not start the service. Install DRBD 9's module, or agent 2.1"
         )
+    if _service_exists(here, known):
+        config = _asked("opensvc.config_show", here["path"]) or {}
+        owner = config.get("env", {}).get("slapos_ha_site")
+        if "error" in config:
+            problems.append(
+                f"slapos_ha:service:name: {config['error']}; where the other node has that file whole, remove it here: the agents bring it back"
+            )
+        elif owner != here["site"]:
+            problems.append(
+                f"slapos_ha:service:name: the cluster has a service {here['path']} that is not this site's (env.slapos_ha_site is {owner!r}); "
+                "give another name or namespace"
+            )
     cluster = known["cluster"]
     if "error" in cluster:
         return problems
@@ -283,17 +298,6 @@ def _check_agent(here, known):
             f"slapos_ha:cluster:name: {here['cluster']['name']!r}, but these nodes are already cluster {name!r}; give that name (it is part of the "
             "names of the volume group and the resource)"
         )
-    if _service_exists(here, known):
-        owner = (
-            (__salt__["opensvc.config_show"](here["path"]) or {})
-            .get("env", {})
-            .get("slapos_ha_site")
-        )
-        if owner != here["site"]:
-            problems.append(
-                f"slapos_ha:service:name: the cluster has a service {here['path']} that is not this site's (env.slapos_ha_site is {owner!r}); "
-                "give another name or namespace"
-            )
     return problems
 
 

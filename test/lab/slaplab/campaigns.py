@@ -3,7 +3,7 @@ The command `lab faults`: campaigns of faults, and what they have shown: test/la
 
 ``{"format": 1, "parts": {fault: part}}``: a campaign takes most of an hour, so each kind of fault is a part of its own, run when there is time for it. A part is
 ``{"date", "commit", "agent", "minutes", "whole", "rows", "wrong"}``: ``whole`` says whether the fault came at every step, ``rows`` are texts under HEADINGS,
-``wrong`` are sentences.
+``wrong`` are sentences. Where it took several campaigns of some steps each the part is the last one, and has the others under ``beside``: ``whole`` is said of all of them.
 """
 
 import datetime
@@ -45,6 +45,8 @@ def parts(rows, wrong, commit, agent, seconds, today=None):
     """A campaign as parts, one for each of its kinds of fault."""
     today = today or datetime.datetime.now(datetime.timezone.utc).date()
     steps = set(faults.orchestration())
+    # Where it lay on the machine that had the lab is nobody's business.
+    agent = re.sub(r" from /\S+", ", its own program", agent)
     found = {}
     for kind in dict.fromkeys(row.fault for row in rows):
         own = [row for row in rows if row.fault == kind]
@@ -71,11 +73,16 @@ def read(path=DATA):
 
 
 def keep(new, data=DATA, page_=PAGE):
-    """Put parts in the place of older ones, but no short one in that of a whole one, and write the page of all of them."""
+    """
+    Put parts in the place of older ones, and write the page of all of them. One of some steps takes the place of these steps, and none in that of a fault that
+    was at every step already.
+    """
     kept = read(data)
     for kind, part in new.items():
-        if part["whole"] or not kept.get(kind, {}).get("whole"):
+        if part["whole"] or kind not in kept:
             kept[kind] = part
+        elif not kept[kind]["whole"]:
+            kept[kind] = _beside(part, kept[kind])
     ordered = {kind: kept[kind] for kind in faults.FAULTS if kind in kept}
     data.write_text(
         json.dumps({"format": FORMAT, "parts": ordered}, indent=1, ensure_ascii=False) + "\n"
@@ -83,17 +90,34 @@ def keep(new, data=DATA, page_=PAGE):
     page_.write_text(page(ordered))
 
 
+def _runs(part):
+    """The campaigns of a part, the oldest first."""
+    return [*part.get("beside", []), {key: part[key] for key in part if key != "beside"}]
+
+
+def _beside(part, old):
+    """A campaign of some steps, with what older ones have shown of the others."""
+    steps = {row[0] for row in part["rows"]}
+    runs = [
+        {**run, "rows": [row for row in run["rows"] if row[0] not in steps]} for run in _runs(old)
+    ]
+    runs = [run for run in runs if run["rows"]]
+    known = steps.union(row[0] for run in runs for row in run["rows"])
+    return {**part, "whole": known == set(faults.orchestration()), "beside": runs}
+
+
 def page(kept):
     """docs/reliability.md: what was run and what it showed."""
     steps = list(faults.orchestration())
+    runs = [(kind, run) for kind, part in kept.items() for run in _runs(part)]
     rows = sorted(
-        (row for part in kept.values() for row in part["rows"]), key=lambda row: steps.index(row[0])
+        (row for _, run in runs for row in run["rows"]), key=lambda row: steps.index(row[0])
     )
     text = f"""# Faults in the middle of a deployment
 
 Written by `make faults` (or by the lab's tests, with LAB_REPORT) from `test/lab/faults.json`, not by hand. Each kind of fault has a deployment of its own, with
-the fault at every step, and can be run by itself (`make faults FAULTS='--faults host'`); a kind that has not is there with its step of the short set in
-`make test`, whose seven faults are in one deployment.
+the fault at every step, and can be run by itself (`make faults FAULTS='--faults host'`), or some steps of it (`--steps tasks,verify`). `make test` has one fault of each
+kind, in one deployment.
 
 Each fault comes in the moment in which its step begins. After it the run has to end within {faults.LIMIT} s with a clear error, or to go on; then the fault is undone as
 an operator would, and the same command is run again, which goes on. A link, a disk or a service stays as it is for as long as the run goes on: one run may
@@ -107,14 +131,14 @@ fsync, one each second.
             (
                 kind,
                 faults.FAULTS[kind].what,
-                "every step" if part["whole"] else "its step of the short set" if len(part["rows"]) == 1 else f"{len(part['rows'])} steps",
-                part["date"],
-                part["commit"],
+                _at([row[0] for row in run["rows"]], steps),
+                run["date"],
+                run["commit"],
                 # Which agent, without what may be done about it.
-                re.sub(r"^agent: | \(.*\)$", "", part["agent"]),
-                part["minutes"],
+                re.sub(r"^agent: | \(.*\)$", "", run["agent"]),
+                run["minutes"],
             )
-            for kind, part in kept.items()
+            for kind, run in runs
         ],
     )  # fmt: skip
     text += "\n## Step by fault\n\nThe outcome, the seconds from the fault to the end of the run, and the acknowledged writes that were lost.\n\n"
@@ -125,12 +149,18 @@ fsync, one each second.
     text += "\n## Each run\n\nseconds: from the fault to the end of the run; undone: seconds until the site was still, and what had to be cleared by hand; passed again: seconds of "
     text += "the next run until the step at which this one stopped was done; writes: acknowledged from the fault to then.\n\n"
     text += _markdown(HEADINGS, rows) + "\n"
-    wrong = dict.fromkeys(line for part in kept.values() for line in part["wrong"])
+    wrong = dict.fromkeys(line for _, run in runs for line in run["wrong"])
     if wrong:
         return text + "Not as it should be:\n\n" + "".join(f"- {line}\n" for line in wrong)
     return text + (
         "Every run ended in time with a clear error, the filesystem was mounted on one host at most, and every acknowledged write was there at the end.\n"
     )
+
+
+def _at(own, steps):
+    if len(own) == 1:
+        return own[0]
+    return "every step" if own == steps else ", ".join(own)
 
 
 def _markdown(headings, rows):

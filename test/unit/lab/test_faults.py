@@ -312,10 +312,7 @@ def test_the_page_says_what_was_run():
     row.acknowledged, row.mounts = 7, 1
     text = campaigns.page(part(row))
     what = faults.FAULTS["disk"].what
-    assert (
-        f"| disk | {what} | its step of the short set | 2026-01-02 | abc1234 | the stand-in | 10 |\n"
-        in text
-    )
+    assert f"| disk | {what} | base | 2026-01-02 | abc1234 | the stand-in | 10 |\n" in text
     assert (
         "| base | disk | stopped | 12 | demo1: no \\| room | 3 | 9 | 1 | 7 | 0 |\n" in text
         and "| base | stopped, 12 s, 0 lost |\n" in text
@@ -341,9 +338,42 @@ def test_what_was_run_is_kept_by_kind_and_a_whole_one_longer_than_a_short_one(tm
     assert kept["disk"]["commit"] == "aaa1111" and len(kept["disk"]["rows"]) == len(steps)
     assert page.read_text() == campaigns.page(kept)
     assert "| every step | " in page.read_text() and "| abc1234 |" in page.read_text()
+    campaigns.keep(part(faults.Row("disk", "base", 0.0, "stopped")), data, page)
+    assert campaigns.read(data) == kept
     data.write_text('{"format": 2, "parts": {}}')
     with pytest.raises(ValueError, match="format 2, not 1"):
         campaigns.read(data)
+
+
+def test_campaigns_of_some_steps_are_one_fault_with_each_its_commit_and_agent(tmp_path):
+    data, page = tmp_path / "faults.json", tmp_path / "page.md"
+    steps = list(faults.orchestration())
+
+    def run(some, commit, agent, outcome="stopped", wrong=()):
+        rows = [faults.Row("host", step, 0.0, outcome, "gone") for step in some]
+        return campaigns.parts(rows, wrong, commit, f"agent: {agent}", 600)
+
+    campaigns.keep(
+        run(steps[:10], "aaa1111", "the stand-in", wrong=["7 writes are lost"]), data, page
+    )
+    campaigns.keep(run(steps[8:-1], "bbb2222", "OpenSVC from /tmp/agent"), data, page)
+    assert campaigns.read(data)["host"]["whole"] is False
+    campaigns.keep(run(steps[-2:], "ccc3333", "OpenSVC", "went on"), data, page)
+    kept = campaigns.read(data)["host"]
+    assert kept["whole"] is True
+    assert [[row[0] for row in one["rows"]] for one in (*kept["beside"], kept)] == [
+        steps[:8], steps[8:-2], steps[-2:],
+    ]  # fmt: skip
+    text = page.read_text()
+    assert "| bbb2222 | OpenSVC, its own program |" in text and "/tmp" not in data.read_text()
+    assert f"| {', '.join(steps[:8])} | " in text and f"| {', '.join(steps[-2:])} | " in text
+    assert text.count("| aaa1111 |") == text.count("| bbb2222 |") == text.count("| ccc3333 |") == 1
+    assert f"| {steps[-2]} | host | went on | " in text and "- 7 writes are lost\n" in text
+    # At every step by now: a short set of later does not take its place.
+    campaigns.keep(run(steps[:1], "ddd4444", "the stand-in"), data, page)
+    assert campaigns.read(data)["host"] == kept
+    campaigns.keep(run(steps, "eee5555", "the stand-in"), data, page)
+    assert "beside" not in campaigns.read(data)["host"] and "7 writes" not in page.read_text()
 
 
 def test_the_page_that_is_there_is_that_of_what_was_kept():

@@ -1,6 +1,7 @@
 """The checks of one node: each obstacle gives one sentence with its key, value and remedy, and nothing is changed."""
 
 import copy
+import pathlib
 import socket
 
 import pytest
@@ -56,6 +57,43 @@ def node(monkeypatch):
 
 def test_a_fresh_node_has_no_problem(here, known):
     assert module._problems_of_node(here, known) == []
+
+
+@pytest.mark.parametrize("owner", ["paris", "lyon", None])
+def test_a_daemon_that_is_dead_does_not_make_the_sites_own_disk_a_strangers(
+    here, known, node, owner
+):
+    """Seen in the lab: with the agent dead on one node a run said that its loop file be moved away."""
+    pathlib.Path(here["storage"]["file"]).touch()
+    known["cluster"] = {"error": "OpenSVC: the daemon on demo1 does not answer"}
+    config = {"DEFAULT": {}, "env": {"slapos_ha_site": owner} if owner else {}}
+    node["opensvc.config_show"] = {here["path"]: config}.get
+    problems = module._problems_of_node(here, known)
+    if owner == "paris":
+        assert problems == []
+    else:
+        [problem] = problems
+        assert "a service slapos/svc/comp1 that is not this site's" in problem
+
+
+def test_a_service_whose_file_is_damaged_is_named_and_not_its_disk(here, known, node):
+    pathlib.Path(here["storage"]["file"]).touch()
+    known["cluster"] = {"error": "OpenSVC: the daemon on demo1 does not answer"}
+
+    def spoilt(path):
+        raise module.CommandExecutionError(f"OpenSVC: {path}: line 1 is no section")
+
+    node["opensvc.config_show"] = spoilt
+    [problem] = module._problems_of_node(here, known)
+    assert problem.startswith("slapos_ha:service:name: OpenSVC: slapos/svc/comp1: line 1 is no")
+    assert "remove it here: the agents bring it back" in problem
+
+
+def test_with_a_dead_daemon_and_no_service_a_disk_is_a_strangers(here, known):
+    pathlib.Path(here["storage"]["file"]).touch()
+    known["cluster"] = {"error": "OpenSVC: the daemon on demo1 does not answer"}
+    [problem] = module._problems_of_node(here, known)
+    assert "is there on demo1 and no service of ours owns it" in problem
 
 
 def foreign(site):

@@ -1,5 +1,8 @@
 """The algebra of states, and what a wait is satisfied with."""
 
+import os
+import pathlib
+
 import pytest
 from standin import instance, status, waits
 
@@ -66,3 +69,23 @@ def test_a_slow_evaluation_does_not_hide_what_an_action_left(fake_root, monkeypa
     assert slow.cached_status()["avail"] == "stdby up"
     slow._write({"updated": later + 5, "avail": "down"})
     assert slow.cached_status()["avail"] == "down"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: text.replace(text.splitlines()[1], "another-boot 1"),
+        lambda text: text.splitlines()[0] + "\n",
+        lambda text: "999999999\n" + text.splitlines()[1] + "\n",
+        lambda text: "\0" * len(text),
+    ],
+)
+def test_a_pid_file_of_before_a_loss_of_power_is_no_daemon(fake_root, spoil):
+    """Its number is somebody else's after the boot: the agent was then taken for started, and was not (the lab's fault "host" at "verify")."""
+    from standin import env
+
+    env.write_pid_file()
+    assert env.daemon_pid() == os.getpid()
+    path = pathlib.Path(env.pid_file())
+    path.write_text(spoil(path.read_text()))
+    assert env.daemon_pid() is None

@@ -282,7 +282,7 @@ class Daemon:
 def start(foreground=False):
     """Become the daemon, or a child of it: returns once its socket answers."""
     if foreground:
-        env.write_atomic(env.pid_file(), f"{os.getpid()}\n")
+        env.write_pid_file()
         Daemon(foreground=True).run()
         return 0
     ready, announce = os.pipe()
@@ -302,7 +302,7 @@ def start(foreground=False):
         null = os.open(os.devnull, os.O_RDONLY)
         for target, source in ((0, null), (1, sink), (2, sink)):
             os.dup2(source, target)
-        env.write_atomic(env.pid_file(), f"{os.getpid()}\n")
+        env.write_pid_file()
         daemon = Daemon()
         first = daemon.open_local
 

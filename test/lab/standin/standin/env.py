@@ -131,12 +131,22 @@ def guard():
     sys.exit(1)
 
 
+def _life(pid):
+    """A text that no other process has: a pid that a file on the disk names is somebody else's after a boot."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
+        return f"{boot_id()} {stream.read().rpartition(')')[2].split()[19]}"
+
+
+def write_pid_file():
+    """This process is the daemon. systemd reads the first line."""
+    write_atomic(pid_file(), f"{os.getpid()}\n{_life(os.getpid())}\n")
+
+
 def daemon_pid():
-    """The process id of a daemon that answers to being one, or None."""
+    """The process id of the daemon, or None where it does not run."""
     try:
         with open(pid_file(), encoding="ascii") as stream:
-            pid = int(stream.read())
-        os.kill(pid, 0)
+            pid, life = stream.read().splitlines()
+        return int(pid) if _life(int(pid)) == life else None
     except (OSError, ValueError):
         return None
-    return pid
