@@ -68,7 +68,9 @@ def facts():
 def _facts(node, given, merged):
     """What the module itself makes of what its tools say."""
     answers = {
-        "cp.cache_file": lambda uri, **_: str(ROOT / uri.removeprefix("salt://")),
+        "cp.cache_files": lambda uris, **_: [
+            str(ROOT / uri.removeprefix("salt://")) for uri in uris
+        ],
         "opensvc.version": lambda: {"major": 2, "version": "2.1-1890"},
         "opensvc.cluster_status": lambda: _cluster(node, merged),
         "opensvc.config_show": lambda path: json.loads(
@@ -89,6 +91,10 @@ def _facts(node, given, merged):
         "__pillar__": {"slapos_ha": given},
         "__grains__": {"id": node, "os_family": "Debian"},
         "__opts__": {},
+        "__utils__": {
+            "slapos_kept.read": lambda *_: {},
+            "slapos_kept.keep": lambda *_: None,
+        },
         "__context__": {},
     }
     module = load_module("_modules/slapos_ha.py", f"bench_site_{node}", **around)

@@ -206,10 +206,8 @@ def schema_of_secret():
     schema = yaml.safe_load((ROOT / "slapos_ha/schema.yaml").read_text())
     part = schema["properties"]["drbd"]["properties"]["shared_secret"]
 
-    def accepts(value):
-        return not list(module._matches(None, part["pattern"], value, part))
-
-    return accepts
+    checker = module._validator(part)
+    return checker.is_valid
 
 
 # --- Writing --------------------------------------------------------------------------------------------------------------------------------
