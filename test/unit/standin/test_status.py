@@ -72,20 +72,20 @@ def test_a_slow_evaluation_does_not_hide_what_an_action_left(fake_root, monkeypa
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    ("name", "text"),
     [
-        lambda text: text.replace(text.splitlines()[1], "another-boot 1"),
-        lambda text: text.splitlines()[0] + "\n",
-        lambda text: "999999999\n" + text.splitlines()[1] + "\n",
-        lambda text: "\0" * len(text),
+        ("osvcd.pid.args", "another-boot 1\n"),
+        ("osvcd.pid.args", ""),
+        ("osvcd.pid", "1\n"),
+        ("osvcd.pid", "999999999\n"),
+        ("osvcd.pid", "\0\0\0\0\0"),
     ],
 )
-def test_a_pid_file_of_before_a_loss_of_power_is_no_daemon(fake_root, spoil):
+def test_a_pid_file_of_before_a_loss_of_power_is_no_daemon(fake_root, name, text):
     """Its number is somebody else's after the boot: the agent was then taken for started, and was not (the lab's fault "host" at "verify")."""
     from standin import env
 
     env.write_pid_file()
     assert env.daemon_pid() == os.getpid()
-    path = pathlib.Path(env.pid_file())
-    path.write_text(spoil(path.read_text()))
+    (pathlib.Path(env.pid_file()).parent / name).write_text(text)
     assert env.daemon_pid() is None

@@ -138,15 +138,17 @@ def _life(pid):
 
 
 def write_pid_file():
-    """This process is the daemon. systemd reads the first line."""
-    write_atomic(pid_file(), f"{os.getpid()}\n{_life(os.getpid())}\n")
+    """This process is the daemon. What is its own alone is in a second file, as the agent keeps its daemon's command line."""
+    write_atomic(f"{pid_file()}.args", f"{_life(os.getpid())}\n")
+    write_atomic(pid_file(), f"{os.getpid()}\n")
 
 
 def daemon_pid():
     """The process id of the daemon, or None where it does not run."""
     try:
         with open(pid_file(), encoding="ascii") as stream:
-            pid, life = stream.read().splitlines()
-        return int(pid) if _life(int(pid)) == life else None
+            pid = int(stream.read())
+        with open(f"{pid_file()}.args", encoding="ascii") as stream:
+            return pid if _life(pid) == stream.read().strip() else None
     except (OSError, ValueError):
         return None
