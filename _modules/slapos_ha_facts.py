@@ -136,8 +136,8 @@ def facts(preflight=False, applications=True):
         registry.
 
     Returns a dict with ``site`` and ``problems``, and when the pillar is valid ``node shape agent cluster drbd re6st slapos ids unset
-    mounted unverified agent_seconds``, the last one what ``om`` took for it, of which ``re6st`` and ``slapos`` are only there when the launchers were asked. What could not be asked is ``{"error": why}`` in its
-    place, with ``"unsynced": True`` where the minion lacks the function; a preflight has that in the dict itself when a synced module is an empty or a damaged file. Raises nothing: a node that is broken still answers.
+    mounted unverified agent_seconds``, of which ``re6st`` and ``slapos`` are only there when the launchers were asked; ``agent_seconds`` (float) is what the
+    processes of ``om`` took. What could not be asked is ``{"error": why}`` in its place, with ``"unsynced": True`` where the minion lacks the function; a preflight has that in the dict itself when a synced module is an empty or a damaged file. Raises nothing: a node that is broken still answers.
     """
     with _ahead():
         return _facts(preflight, applications)

@@ -117,12 +117,12 @@ def ufw(found):
     """
     rules = []
     for proto in dict.fromkeys(group["proto"] for group in found):
+        own = [group for group in found if group["proto"] == proto]
+        closed = {port for group in own for port in group["ports"]}
         reached = {}
-        for group in found:
-            if group["proto"] == proto:
-                for source in (None, *group["sources"]):
-                    reached.setdefault(source, set()).update(group["ports"])
-        closed = reached.pop(None)
+        for group in own:
+            for source in group["sources"]:
+                reached.setdefault(source, set()).update(group["ports"])
         rules += [
             f"allow from {source} to any port {listed} proto {proto}"
             for source, ports in reached.items()

@@ -158,8 +158,6 @@ fsync, one each second.
 
 
 def _at(own, steps):
-    if len(own) == 1:
-        return own[0]
     return "every step" if own == steps else ", ".join(own)
 
 
