@@ -4,7 +4,9 @@ The calls of ``slapos_node`` that change something: registering once, preparing 
 :depends: the ``slapos_ha`` module of this formula for the site's values
 """
 
+import ipaddress
 import os
+import random
 import tempfile
 
 import salt.utils.data
@@ -328,16 +330,75 @@ def slapos_format(timeout=900):
         salt demo1 slapos_node.slapos_format
 
     timeout
-        Seconds (int). The first time, each partition takes about four.
+        Seconds (int). The first time, each partition takes about four where its addresses are left to SlapOS.
 
     Returns True, or False when it was done and the master could not be told. Raises CommandExecutionError with what to do. Where
     SlapOS does not run, the addresses are taken away again: they belong on the node that runs it.
     """
-    code = slapos_node("format", ["--now", "--alter_user=True"], [0, 2], timeout)
-    _, service = _launcher("slapos")
+    module, service = _launcher("slapos")
+    os.makedirs(service.ha_run_dir, mode=0o700, exist_ok=True)
+    given, definition = _first_addresses(module.base, service)
+    file = service.file("partitions.cfg")
+    try:
+        more = []
+        if definition:
+            module.base.write_private(file, definition)
+            service.batch(f"address add {one} dev {service.interface}" for one in given)
+            service.settle()
+            more = [f"--input_definition_file={file}"]
+        code = slapos_node("format", ["--now", "--alter_user=True", *more], [0, 2], timeout)
+    except CommandExecutionError:
+        service.batch(f"address delete {one} dev {service.interface}" for one in given)
+        raise
+    finally:
+        if os.path.exists(file):
+            os.unlink(file)
     if not service.supervisord():
         service.take_addresses_away()
     return code == 0
+
+
+def _first_addresses(base, service):
+    """
+    ``([address with its length], definition)`` of partitions that were never formatted, or ``([], "")`` where their addresses are left to SlapOS.
+
+    ``slapos node format`` (1.25.0) adds the addresses that it chooses one by one and sleeps two seconds after each, 40 for ten partitions. Those that its
+    definition file names and the interface has it takes as they are. IPv6 are those that it would choose; IPv4 it draws by lot, and so do we, but from the
+    computer's name: who tries again after a crash gets the same.
+    """
+    option = service.option
+    network = ipaddress.ip_network(option("ipv4_local_network") or "0.0.0.0/32", strict=False)
+    number = int(option("partition_amount") or 0)
+    own = base.addresses(service.interface)
+    lot = random.Random(option("computer_id"))
+    taken = {word.partition("/")[0] for word in base.ip("-o", "address", "show").split()}
+    usual = (
+        len(own) == 1
+        and own[0].network.prefixlen <= 112
+        and network.num_addresses > 2 * (number + len(taken))
+        and not option("create_tun")
+    )
+    if os.path.exists(service.computer_xml) or not usual:
+        return [], ""
+    given, lines = [], ["[computer]"]
+    for index in range(number):
+        # The first address is re6st's.
+        six = ipaddress.ip_interface(
+            (own[0].network.network_address + index + 2, own[0].network.prefixlen)
+        )
+        four = None
+        while four is None or str(four) in taken:
+            four = network.network_address + lot.randrange(1, network.num_addresses - 1)
+        taken.add(str(four))
+        given += [f"{four}/32", str(six)]
+        lines += [
+            f"[partition_{index}]",
+            f"user = {option('user_base_name') or 'slapuser'}{index}",
+            f"network_interface = {option('tap_base_name') or 'slaptap'}{index}",
+            f"pathname = {option('partition_base_name') or 'slappart'}{index}",
+            f"address = {four}/255.255.255.255 {six.ip}/{six.netmask}",
+        ]
+    return given, "\n".join([*lines, ""])
 
 
 def slapos_node(action, args=(), good=(0,), timeout=600):

@@ -54,7 +54,7 @@ def _clustered(site):
 
 def _cluster(site):
     site.states([site.first], "state.sls", "slapos_ha.cluster")
-    key = site.call([site.second], "slapos_ha.public_key")[site.second]
+    key = site.public_key(site.second)
     sealed = site.call([site.first], "opensvc.sealed_join_secret", key)[site.first]
     site.states(
         [site.second], "state.sls", "slapos_ha.cluster", pillar={"slapos_ha_sealed": sealed}

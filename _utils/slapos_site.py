@@ -228,6 +228,16 @@ class _Site:
             answers[node] = said[minion]
         return answers
 
+    def public_key(self, node):
+        """The public key of a node's minion, of which the master has a copy: the node need not be asked."""
+        minion = self.minion(node)
+        accepted = salt.key.get_key(self.opts).key_str(minion).get("minions", {})
+        if minion not in accepted:
+            raise stop(
+                f"minion {minion} has no accepted key", f"See salt-key, and accept it: {minion}"
+            )
+        return accepted[minion]
+
     def begin(self, on, function):
         """Start an execution function on nodes without waiting for it."""
         try:

@@ -36,7 +36,7 @@ SlapOS is registered:
     - require_in:
       - slapos_node: SlapOS is configured
 
-# Not beside `slapos node format`, which sleeps most of its time: SlapOS's master has nothing for a computer that was not formatted (slapproxy 1.25.0: error 500).
+# Not beside `slapos node format`: SlapOS's master has nothing for a computer that was not formatted (slapproxy 1.25.0: error 500).
 SlapOS has run:
   slapos_node.slapos_proven:
     - name: /srv/slapgrid

@@ -303,3 +303,14 @@ def test_what_cannot_be_forced_stops_the_orchestration_at_once(runners, minions,
     first, *others = orchestrate(runners, pillar={"slapos_ha": {"force": force}})
     assert first["result"] is False and first["comment"].startswith("slapos_ha:force: ")
     assert {state["result"] for state in others} == {False} and minions.done == []
+
+
+def test_the_joining_node_is_not_asked_for_its_key(runners, minions):
+    """The second node joins with what the first one seals for the key that the master has of it, as each release of Salt keeps it."""
+    answer = runners["slapos_ha.step"]("cluster", shape=minions.facts["demo1"]["shape"])
+    assert answer["result"] is True, answer["comment"]
+    assert minions.done == [
+        (["demo1"], "state.sls", "slapos_ha.cluster"),
+        (["demo1"], "opensvc.sealed_join_secret", "a key"),
+        (["demo2"], "state.sls", "slapos_ha.cluster"),
+    ]

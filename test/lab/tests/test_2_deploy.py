@@ -143,6 +143,13 @@ def test_every_step_succeeds_and_says_so(lab, first):
     assert begun[:2] == ["software", "slapos_back"] and begun[-1] == "verify"
 
 
+def test_partitions_kept_the_addresses_that_were_there_before_their_first_format(lab, first):
+    """SlapOS would have slept two seconds for each."""
+    log = hosts.ssh(lab, "demo1", f"cat {site.MOUNT}/slapos/log/slapos-node-format.log").stdout
+    assert "Using definition file" in log
+    assert "Adding 3 new partitions" not in log and "Impossible to add" not in log
+
+
 def test_no_acknowledged_write_was_lost_and_one_host_at_most_had_the_filesystem(campaign, first):
     campaign.complete(first)
     campaign.seer.stop()

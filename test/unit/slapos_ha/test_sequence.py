@@ -1,8 +1,10 @@
 """Which steps are to do for every way in which a deployment can have stopped, and what is wrong with a site that is deployed."""
 
 import copy
+import types
 
 import pytest
+import salt.key
 from salt.exceptions import CommandExecutionError
 from support import ROOT
 
@@ -382,3 +384,15 @@ def test_what_om_takes_for_a_look_is_the_agents_time(world, monkeypatch):
     site.look()
     site.look()
     assert site.agent_seconds == 6.0
+
+
+def test_the_key_to_seal_for_is_the_masters_copy(world, monkeypatch):
+    """Whose key was not accepted has not answered the preflight; should it be taken away meanwhile, nothing is sealed for anybody else."""
+    accepted = {"demo2": "-----BEGIN PUBLIC KEY-----"}
+    keys = types.SimpleNamespace(key_str=lambda match: {"minions": accepted, "minions_pre": {match: "another"}})  # fmt: skip
+    monkeypatch.setattr(salt.key, "get_key", lambda opts: keys)
+    site = site_util._Site(None, {}, world.shape)
+    assert site.public_key("demo2") == "-----BEGIN PUBLIC KEY-----"
+    del accepted["demo2"]
+    with pytest.raises(CommandExecutionError, match="minion demo2 has no accepted key"):
+        site.public_key("demo2")
