@@ -35,7 +35,10 @@ SLAPOS = (
 )
 WHEELS = {"salt": SALT, "re6st": RE6ST, "slapos": (*SLAPOS, "pip", "wheel")}
 # Units that would only cost time in a host that lives for minutes; DRBD and LVM are the formula's business.
-QUIET = "apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer fstrim.timer dpkg-db-backup.timer e2scrub_reap.service cron.service"
+QUIET = (
+    "apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer fstrim.timer dpkg-db-backup.timer e2scrub_reap.service cron.service "
+    "systemd-binfmt.service lm-sensors.service"
+)
 SIZE = "6G"
 
 
