@@ -44,7 +44,7 @@ functional: setup other-salts ## the real Salt loader, every state in both modes
 	@$(PYTEST) -n 3 test/releases test/functional
 
 other-salts: setup
-	@for release in $(OTHER_SALTS); do test/setup "$(CACHE)/salt-$$release" "$$release" || exit 1; done
+	@printf '%s\n' $(OTHER_SALTS) | xargs -P 2 -I {} test/setup "$(CACHE)/salt-{}" {}
 
 lab: setup ## the tests with the two hosts only
 	@$(PYTEST) -n 2 test/lab/tests

@@ -22,6 +22,8 @@ SETTLE, MOVE, COPY = 600, 900, 1800
 # DRBD's resource of the bench, beside that of the site.
 NAME, DISK, PORT, MINOR = "bench", "/opt/bench.img", 7301, 8
 PREFERRED = next(iter(HOSTS))
+# The share of a new host's time that it may be at work when its deployment begins.
+REST = 0.1
 # MiB of a host's disk that stay free.
 SPARE = 300
 
@@ -72,6 +74,11 @@ class Bench:
         """A new lab and the whole deployment in it; its numbers go into the record."""
         with self._once(), contextlib.ExitStack() as counting:
             cli.up(self.lab, self.options.agent, fresh=True)
+            wait(
+                "both hosts are at rest",
+                lambda: all(hosts.busy(self.lab, host) < REST for host in HOSTS),
+                SETTLE,
+            )
             programs = (*counter.PROGRAMS, *OTHERS)
             counters = {
                 host: counting.enter_context(counter.counting(self.lab, host, programs))

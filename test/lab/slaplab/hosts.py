@@ -190,6 +190,15 @@ def evidence(lab):
     return "\n".join(told)
 
 
+def busy(lab, host):
+    """The share (0 to 1) of the last three seconds that a host has worked: a new one has its agent's first tasks to do, half a minute after it is up."""
+    said = ssh(lab, host, "head -n 1 /proc/stat; sleep 3; head -n 1 /proc/stat").stdout
+    # user nice system idle iowait …
+    before, after = ([int(word) for word in line.split()[1:]] for line in said.splitlines())
+    spent = [late - early for early, late in zip(before, after, strict=True)]
+    return 1 - sum(spent[3:5]) / sum(spent)
+
+
 def resident(lab, host):
     """Memory in MiB that the host takes from this machine (its guest memory is one shared file)."""
     biggest = 0

@@ -25,6 +25,8 @@ class Play:
         self.here, self.whole = "demo1", True
         self.states = {host: QUIET for host in HOSTS}
         self.runs, self.copies = [], []
+        # How often a new host says that it has much to do.
+        self.asked, self.restless = collections.Counter(), 0
         self.counts = collections.defaultdict(list)
         self.options = types.SimpleNamespace(
             repetitions=2,
@@ -39,7 +41,7 @@ class Play:
         for module, names in {
             parts.cli: ("up",),
             parts.control: ("salt_json", "salt"),
-            parts.hosts: ("ssh",),
+            parts.hosts: ("ssh", "busy"),
             parts.site: ("active", "mounted", "move", "deploy", "status"),
             parts.counter: ("counting",),
         }.items():
@@ -48,6 +50,10 @@ class Play:
 
     def up(self, lab, tree, fresh=False):
         self.did.append("up fresh" if fresh else "up")
+
+    def busy(self, lab, host):
+        self.asked[host] += 1
+        return 0.9 if self.asked[host] <= self.restless else 0.02
 
     def salt(self, lab, *words):
         self.did.append(" ".join(words))
@@ -131,6 +137,29 @@ def test_a_deployment_is_measured_in_a_new_lab_each_time(play):
     assert play.record.samples == {"seconds": [400.0, 410.0], "agent": [100.0, 100.0]}
     steps = play.record.facts["steps"]
     assert [step for step, *_ in steps] == list(orchestration()) and steps[0][1:] == [10.0, 2.0]
+
+
+def test_a_deployment_begins_when_both_hosts_are_at_rest(play, monkeypatch):
+    """What a new agent has to do first would be taken for Salt's own."""
+    monkeypatch.setattr(parts, "SETTLE", 0)
+    play.runs, play.restless = [ran()], 1
+    with pytest.raises(LabError, match="both hosts are at rest: not within 0 s"):
+        parts.deploy(play.bench, play.record)
+    assert play.did == ["up fresh"]
+    monkeypatch.setattr(parts, "SETTLE", 5)
+    play.asked.clear()
+    parts.deploy(parts.Bench(play.lab, play.options), play.record)
+    # demo1 is asked again because of itself, then because of demo2.
+    assert play.did[1:] == ["up fresh", "deploy"] and play.asked == {"demo1": 3, "demo2": 2}
+
+
+@pytest.mark.parametrize(
+    "spent, busy", [("9 0 1 20 70 0 0 0 0 0", 0.1), ("0 0 0 300 0 0 0 0 0 0", 0.0)]
+)
+def test_what_a_host_has_to_do_is_read_of_its_kernel(monkeypatch, spent, busy):
+    said = f"cpu  0 0 0 0 0 0 0 0 0 0\ncpu  {spent}\n"
+    monkeypatch.setattr(parts.hosts, "ssh", lambda *_: types.SimpleNamespace(stdout=said))
+    assert parts.hosts.busy(None, "demo1") == pytest.approx(busy)
 
 
 def test_what_salt_starts_is_counted_for_as_long_as_a_deployment_lasts(play):
