@@ -337,7 +337,10 @@ def slapos_format(timeout=900):
     """
     module, service = _launcher("slapos")
     os.makedirs(service.ha_run_dir, mode=0o700, exist_ok=True)
-    given, definition = _first_addresses(module.base, service)
+    try:
+        given, definition = _first_addresses(module.base, service)
+    except module.base.Failure as failure:
+        raise CommandExecutionError(f"SlapOS's partitions: {failure}") from None
     file = service.file("partitions.cfg")
     try:
         more = []
@@ -375,14 +378,16 @@ def _first_addresses(base, service):
     usual = (
         len(own) == 1
         and own[0].network.prefixlen <= 112
+        # The partitions have those that follow.
+        and own[0].ip <= own[0].network.network_address + 1
         and network.num_addresses > 2 * (number + len(taken))
-        and not option("create_tun")
+        and option("create_tun") in (None, "false")
+        and option("ipv6_interface") in (None, service.interface)
     )
     if os.path.exists(service.computer_xml) or not usual:
         return [], ""
     given, lines = [], ["[computer]"]
     for index in range(number):
-        # The first address is re6st's.
         six = ipaddress.ip_interface(
             (own[0].network.network_address + index + 2, own[0].network.prefixlen)
         )

@@ -128,6 +128,7 @@ def test_all_addresses_are_there_before_the_first_format(actor, service):
 
 def test_what_slapos_is_configured_with_is_taken(actor, service):
     service.options |= {"user_base_name": "u", "tap_base_name": "t", "partition_base_name": "p"}
+    service.options |= {"create_tun": "false", "ipv6_interface": "lo"}
     service.code, service.runs = 2, True
     assert actor.slapos_format() is False and not service.taken_away
     assert dict(service.definition.items("partition_2")) | {"address": ""} == {
@@ -156,6 +157,18 @@ def test_an_address_that_somebody_has_is_not_given(actor, service):
     assert len(set(four)) == 3 and four[0] == usual[1] and not {usual[0], usual[2]} & set(four)
 
 
+def test_addresses_that_cannot_be_read_are_an_error_of_this_module(actor, service, monkeypatch):
+    def broken(name):
+        raise Failure("ip -o address show: not found")
+
+    monkeypatch.setattr(service, "option", broken)
+    with pytest.raises(
+        CommandExecutionError, match="SlapOS's partitions: ip -o address show: not found"
+    ):
+        actor.slapos_format()
+    assert service.calls == []
+
+
 def formatted(service):
     with open(service.computer_xml, "w"):
         pass
@@ -167,8 +180,10 @@ def formatted(service):
         pytest.param(formatted, id="formatted before"),
         pytest.param(lambda service: service.own.append("2001:db8:9::1/64"), id="two addresses"),
         pytest.param(lambda service: service.own.clear(), id="no address"),
+        pytest.param(lambda service: service.own.__setitem__(0, "2001:db8::3/64"), id="a partition's address"),
         pytest.param(lambda service: service.own.__setitem__(0, "2001:db8::1/120"), id="prefix too long"),
         pytest.param(lambda service: service.options.update(create_tun="true"), id="tun"),
+        pytest.param(lambda service: service.options.update(ipv6_interface="eth0"), id="another interface"),
         pytest.param(lambda service: service.options.update(ipv4_local_network="10.0.0.0/28"), id="few IPv4"),
         pytest.param(lambda service: service.options.pop("ipv4_local_network"), id="no IPv4"),
     ],
