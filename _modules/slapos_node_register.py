@@ -336,7 +336,6 @@ def slapos_format(timeout=900):
     SlapOS does not run, the addresses are taken away again: they belong on the node that runs it.
     """
     module, service = _launcher("slapos")
-    os.makedirs(service.ha_run_dir, mode=0o700, exist_ok=True)
     try:
         given, definition = _first_addresses(module.base, service)
     except module.base.Failure as failure:
@@ -349,10 +348,11 @@ def slapos_format(timeout=900):
             service.batch(f"address add {one} dev {service.interface}" for one in given)
             service.settle()
             more = [f"--input_definition_file={file}"]
-        code = slapos_node("format", ["--now", "--alter_user=True", *more], [0, 2], timeout)
-    except CommandExecutionError:
+        args = ["--now", "--alter_user=True", *more]
+        code = _node_command(module, service, "format", args, [0, 2], timeout)
+    except (CommandExecutionError, module.base.Failure) as error:
         service.batch(f"address delete {one} dev {service.interface}" for one in given)
-        raise
+        raise CommandExecutionError(str(error)) from None
     finally:
         if os.path.exists(file):
             os.unlink(file)
@@ -369,11 +369,12 @@ def _first_addresses(base, service):
     definition file names and the interface has it takes as they are. IPv6 are those that it would choose; IPv4 it draws by lot, and so do we, but from the
     computer's name: who tries again after a crash gets the same.
     """
+    if os.path.exists(service.computer_xml):
+        return [], ""
     option = service.option
     network = ipaddress.ip_network(option("ipv4_local_network") or "0.0.0.0/32", strict=False)
     number = int(option("partition_amount") or 0)
     own = base.addresses(service.interface)
-    lot = random.Random(option("computer_id"))
     taken = {word.partition("/")[0] for word in base.ip("-o", "address", "show").split()}
     usual = (
         len(own) == 1
@@ -384,24 +385,26 @@ def _first_addresses(base, service):
         and option("create_tun") in (None, "false")
         and option("ipv6_interface") in (None, service.interface)
     )
-    if os.path.exists(service.computer_xml) or not usual:
+    if not usual:
         return [], ""
+    user = option("user_base_name") or "slapuser"
+    tap = option("tap_base_name") or "slaptap"
+    folder = option("partition_base_name") or "slappart"
+    lot, six = random.Random(option("computer_id")), own[0].network
     given, lines = [], ["[computer]"]
     for index in range(number):
-        six = ipaddress.ip_interface(
-            (own[0].network.network_address + index + 2, own[0].network.prefixlen)
-        )
+        address = six.network_address + index + 2
         four = None
         while four is None or str(four) in taken:
             four = network.network_address + lot.randrange(1, network.num_addresses - 1)
         taken.add(str(four))
-        given += [f"{four}/32", str(six)]
+        given += [f"{four}/32", f"{address}/{six.prefixlen}"]
         lines += [
             f"[partition_{index}]",
-            f"user = {option('user_base_name') or 'slapuser'}{index}",
-            f"network_interface = {option('tap_base_name') or 'slaptap'}{index}",
-            f"pathname = {option('partition_base_name') or 'slappart'}{index}",
-            f"address = {four}/255.255.255.255 {six.ip}/{six.netmask}",
+            f"user = {user}{index}",
+            f"network_interface = {tap}{index}",
+            f"pathname = {folder}{index}",
+            f"address = {four}/255.255.255.255 {address}/{six.netmask}",
         ]
     return given, "\n".join([*lines, ""])
 
@@ -429,7 +432,10 @@ def slapos_node(action, args=(), good=(0,), timeout=600):
     """
     if action not in ("format", "software", "instance", "report", "collect"):
         raise SaltInvocationError(f"slapos node {action} does not end by itself, or is no command")
-    module, service = _launcher("slapos")
+    return _node_command(*_launcher("slapos"), action, args, good, timeout)
+
+
+def _node_command(module, service, action, args, good, timeout):
     os.makedirs(service.ha_run_dir, mode=0o700, exist_ok=True)
     try:
         return service.slapos("node", action, *args, good=tuple(good), seconds=timeout)[0]

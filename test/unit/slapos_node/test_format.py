@@ -2,6 +2,7 @@
 
 import configparser
 import ipaddress
+import os
 import types
 
 import pytest
@@ -73,6 +74,7 @@ def service(tmp_path):
 @pytest.fixture
 def actor(service):
     def write_private(path, text):
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         with open(path, "w") as file:
             file.write(text)
 
@@ -167,6 +169,18 @@ def test_addresses_that_cannot_be_read_are_an_error_of_this_module(actor, servic
     ):
         actor.slapos_format()
     assert service.calls == []
+
+
+def test_an_address_that_does_not_settle_leaves_none(actor, service, monkeypatch):
+    def broken():
+        raise Failure("ip -6 address show: no such device")
+
+    before = list(service.there)
+    monkeypatch.setattr(service, "settle", broken)
+    with pytest.raises(CommandExecutionError, match="no such device"):
+        actor.slapos_format()
+    assert service.calls == [] and service.there == before
+    assert list((service.folder / "run").iterdir()) == []
 
 
 def formatted(service):
