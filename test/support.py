@@ -7,8 +7,11 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LAB = "test/lab/"
-# The lab's tests that need no site: two hosts of their own, at the same time, take ten minutes off `make test`.
-SECOND_LAB = ("test/lab/tests/test_3_lab.py", "test/lab/tests/test_7_drbd.py")
+# The lab's tests that have two hosts of their own, at the same time as the deployment with its faults: those that need no site, and those that one deployment without a fault is enough for.
+SECOND_LAB = tuple(
+    f"{LAB}tests/test_{name}.py"
+    for name in ("1_bad_input", "3_lab", "4_split_brain", "6_modes", "7_drbd", "8_second_lab")
+)
 
 
 def served(folder):

@@ -155,6 +155,14 @@ class Recorder:
                 process.kill()
                 process.wait()
 
+    def ended(self):
+        """End it and return what it heard; raises LabError where it did not look, which would prove nothing."""
+        self.stop()
+        looked = self.passes()
+        if set(looked) != {*HOSTS, "control"} or min(looked.values()) <= 100 or not self.events:
+            raise LabError(f"nobody listened: {looked} looks, {len(self.events)} events")
+        return self.findings()
+
     def passes(self):
         """{who: how often it looked}"""
         return {

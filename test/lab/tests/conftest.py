@@ -1,4 +1,4 @@
-"""One lab for the tests of this folder; they run in the order of their files, as a site's life goes. With `-n` those that need no site have a second one."""
+"""One lab for the tests of this folder; they run in the order of their files, as a site's life goes. With `-n` those that do not need the first one's story have a second one."""
 
 import os
 import pathlib
@@ -7,7 +7,7 @@ import sys
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from slaplab import cli, control, hosts, leaks  # noqa: E402 the path is set just above
+from slaplab import cli, control, hosts, leaks, site  # noqa: E402 the path is set just above
 from slaplab.base import Lab  # noqa: E402
 from support import SECOND_LAB  # noqa: E402
 
@@ -59,8 +59,18 @@ def lab(roots):
 
 @pytest.fixture(scope="package", autouse=True)
 def recorder(lab):
-    """Listens to all that the tests do, until test_5_leaks.py asks what was heard."""
+    """Listens to all that the tests do, until test_5_leaks.py, and in the second lab test_8_second_lab.py, asks what was heard."""
     recorder = leaks.Recorder(lab)
     recorder.start()
     yield recorder
     recorder.stop()
+
+
+@pytest.fixture(scope="module")
+def known(lab):
+    """{name: value} of every secret of the deployed site."""
+    if len(leaks.canaries(lab)) < 5:
+        site.deployed(lab)
+    found = leaks.canaries(lab)
+    assert set(found) == {"drbd", "re6st", "slapos", "cluster", "re6st key", "slapos key"}
+    return found
