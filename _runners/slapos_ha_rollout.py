@@ -323,7 +323,7 @@ def _prepared(chosen, note, look, held, before):
 
 
 def _census(chosen):
-    """What the master's minions say in one job, as sites; the master's own pillar says of those that say nothing whose they are."""
+    """What the master's minions say, as sites; the master's own pillar says of those that say nothing whose they are."""
     tests = {f"match.{kind}": chosen[kind] for kind in ("pillar", "grain") if chosen[kind]}
     heard = __utils__["slapos_site.everyone"](__opts__, tests)
     compiled = {}

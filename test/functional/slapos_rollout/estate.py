@@ -1,6 +1,5 @@
 """Many sites on paper, and minions that answer for them: all that a rollout and its sites' orchestrations ask, in this process or in any other."""
 
-import contextlib
 import copy
 import json
 import os
@@ -34,7 +33,7 @@ class Estate:
     Answers as LocalClient does, from a folder, so that processes that were never told of each other see one world.
 
     ``facts.json`` has {minion: facts or None for a silent one}; ``log`` gets a line for each beginning and end of what is done at a site; while
-    ``hang/<site>`` is there what is begun at that site does not end; with ``fail/<site>`` it fails; ``grains.json`` has {minion: what match.grain says}.
+    ``hang/<site>`` is there what is begun at that site does not end; with ``fail/<site>`` it fails; ``grains.json`` has {minion: what match.grain says, None for nothing}.
     """
 
     def __init__(self, folder):
@@ -75,18 +74,11 @@ class Estate:
 
     # --- As LocalClient ---------------------------------------------------------------------------------------------------------------------
 
-    def cmd_iter(self, target, functions, arg, tgt_type, **kwargs):
+    def cmd_iter(self, target, function, tgt_type, **kwargs):
         assert (target, tgt_type) == ("slapos_ha:*", "pillar") and kwargs["expect_minions"]
-        self._note("everyone", " ".join(functions))
+        self._note("everyone", function)
         for minion, said in self.facts.items():
-            if said is None:
-                yield {minion: {"failed": True}}
-                continue
-            answers = {"slapos_ha.facts": copy.deepcopy(said)}
-            with contextlib.suppress(FileNotFoundError):
-                grains = json.loads((self.folder / "grains.json").read_text())
-                answers["match.grain"] = grains.get(minion, False)
-            yield {minion: {"ret": answers}}
+            yield {minion: {"failed": True} if said is None else {"ret": copy.deepcopy(said)}}
 
     def cmd(self, target, function, arg=(), kwarg=None, tgt_type="glob", **kwargs):
         if function == "slapos_ha.facts":
@@ -97,6 +89,11 @@ class Estate:
             else:
                 names = [one for one in target if said.get(one)]
             return {name: {"ret": said[name]} for name in names}
+        if function == "match.grain":
+            self._note("match.grain", " ".join(target), *arg)
+            grains = json.loads((self.folder / "grains.json").read_text())
+            said = {name: grains.get(name, False) for name in target}
+            return {name: {"ret": one} for name, one in said.items() if one is not None}
         if (kwarg or {}).get("test"):
             self._note("differing", " ".join(target))
             return {name: {"ret": self._highstate(name)} for name in target}

@@ -258,17 +258,27 @@ def test_a_line_for_each_change_where_there_is_no_terminal(master, capsys):
 # --- Which sites ----------------------------------------------------------------------------------------------------------------------------
 
 
-def test_all_minions_are_asked_in_one_job(master, estate):
+def test_all_minions_are_asked_in_one_job_and_once_for_each_test(master, estate):
     estate.grains({"a1": True, "a2": True, "b1": True})
     code, text = rolled(master, grain="os:Debian", only_differing=False)
     assert code == 0 and [site for site, *_ in master.jobs.started] == ["a"]
-    assert [(one["site"], one["what"]) for one in estate.log()] == [
-        ("everyone", "slapos_ha.facts match.grain")
+    # Each is of one function: beside a job of several no state run begins on its minion.
+    assert [(one["site"], one["what"], one["more"]) for one in estate.log()] == [
+        ("everyone", "slapos_ha.facts", []),
+        ("match.grain", "a1 a2 b1 b2 c1 c2 d1 d2", ["os:Debian"]),
     ]
     assert (
         "site b is left out: one of its nodes fits the pillar or grain, and the other does not"
         in text
     )
+
+
+def test_who_does_not_say_whether_it_fits_is_named(master, estate):
+    estate.grains({"a1": True, "a2": True, "d1": None, "d2": "TypeError: no"})
+    code, text = rolled(master, grain="os:Debian", only_differing=False)
+    assert code == 1 and not master.jobs.started
+    assert "site d: minion d1: does not answer" in text
+    assert "site d: minion d2: TypeError: no" in text
 
 
 def test_only_what_differs(master, estate):

@@ -8,7 +8,7 @@ import subprocess
 import tarfile
 import time
 
-from . import agent
+from . import agent, processor
 from .base import CONTROL, HOSTS, LabError, end, run, wait
 
 SSH = (
@@ -127,7 +127,7 @@ def boot(lab, host, image):
         stdout=log,
         stderr=log,
         start_new_session=True,
-        env={**os.environ, "TMPDIR": str(_memory(lab))},
+        env={**os.environ, **processor.environment(), "TMPDIR": str(_memory(lab))},
     )
     log.close()
 
