@@ -4,6 +4,7 @@ The calls of ``slapos_node`` that change something: registering once, preparing 
 :depends: the ``slapos_ha`` module of this formula for the site's values
 """
 
+import grp
 import ipaddress
 import os
 import random
@@ -342,15 +343,16 @@ def slapos_format(timeout=900):
         raise CommandExecutionError(f"SlapOS's partitions: {failure}") from None
     file = service.file("partitions.cfg")
     try:
-        more = []
+        more = ["--alter_user=True"]
         if definition:
             module.base.write_private(file, definition)
             service.batch(f"address add {one} dev {service.interface}" for one in given)
             service.settle()
-            more = [f"--input_definition_file={file}"]
-        args = ["--now", "--alter_user=True", *more]
-        code = _node_command(module, service, "format", args, [0, 2], timeout)
-    except (CommandExecutionError, module.base.Failure) as error:
+            if _users_made(service):
+                more = ["--alter_user=False"]
+            more.append(f"--input_definition_file={file}")
+        code = _node_command(module, service, "format", ["--now", *more], [0, 2], timeout)
+    except (CommandExecutionError, OSError, module.base.Failure) as error:
         service.batch(f"address delete {one} dev {service.interface}" for one in given)
         raise CommandExecutionError(str(error)) from None
     finally:
@@ -407,6 +409,32 @@ def _first_addresses(base, service):
             f"address = {four}/255.255.255.255 {address}/{six.netmask}",
         ]
     return given, "\n".join([*lines, ""])
+
+
+def _users_made(service):
+    """
+    Whether there is nothing left for the first format to do to users and their folders. Those get their owners here.
+
+    ``slapos node format`` (1.25.0) has usermod and passwd look at each user: twenty processes for ten partitions whose users ``users_present`` has just made. The
+    formats that follow, such as the task chkaddip's, are left to see to them.
+    """
+    known = __salt__["slapos_node.ids"]()
+    users, number = known["wanted"], int(service.option("partition_amount") or 0)
+    partitions = {f"slapuser{index}" for index in range(number)}
+    made = (
+        not known["conflicts"]
+        and not any(known["missing"].values())
+        and set(users) == {"slapsoft", *partitions}
+        and partitions <= set(grp.getgrnam("slapsoft").gr_mem)
+        and service.option("software_root") == users["slapsoft"]["home"]
+        and service.option("user_base_name") in (None, "slapuser")
+        and service.option("partition_base_name") in (None, "slappart")
+    )
+    if made:
+        for name, user in users.items():
+            os.makedirs(user["home"], 0o755 if name == "slapsoft" else 0o750, exist_ok=True)
+            os.chown(user["home"], user["id"], user["id"])
+    return made
 
 
 def slapos_node(action, args=(), good=(0,), timeout=600):

@@ -5,14 +5,29 @@ The agent's launchers, imported by Salt: one place decides what starts, stops an
 import importlib.machinery
 import importlib.util
 import sys
+import time
 
 from salt.exceptions import CommandExecutionError
 
 FILES = "salt://slapos_ha/files"
+# Seconds for which the states of one run share what was read: two files to compare with the master's, one to render and two to compile, nine times in SlapOS's
+# first step. A job is a process of its own, so this matters to a minion without `multiprocessing` only.
+_SHARED = 60
+_read = {}
 
 
 def service(salt, opts, name):
     """Return (module, object) of a launcher, ``re6st`` or ``slapos``, made from this formula's files and the same settings that the agent's volume has."""
+    since, module, settings = _read.get(name, (0, None, None))
+    if not module or time.monotonic() - since > _SHARED:
+        module, settings = _launcher(salt, opts, name)
+        _read[name] = time.monotonic(), module, settings
+    if name == "re6st":
+        return module, module.Re6st(settings["re6st"])
+    return module, module.Slapos(settings["slapos"], settings["re6st"])
+
+
+def _launcher(salt, opts, name):
     paths = {}
     for file in ("re6st", "slapos"):
         paths[file] = salt["cp.cache_file"](
@@ -32,7 +47,4 @@ def service(salt, opts, name):
         loader.exec_module(module)
     finally:
         sys.dont_write_bytecode = written
-    settings = salt["slsutil.renderer"](f"{FILES}/settings.json", default_renderer="jinja|json")
-    if name == "re6st":
-        return module, module.Re6st(settings["re6st"])
-    return module, module.Slapos(settings["slapos"], settings["re6st"])
+    return module, salt["slsutil.renderer"](f"{FILES}/settings.json", default_renderer="jinja|json")

@@ -25,7 +25,9 @@ class Service:
         self.folder = folder
         self.ha_run_dir = str(folder / "run")
         self.computer_xml = str(folder / "slapos.xml")
-        self.options = {"ipv4_local_network": "10.0.0.0/16", "partition_amount": "3", "computer_id": "COMP-1"}  # fmt: skip
+        self.options = {
+            "ipv4_local_network": "10.0.0.0/16", "partition_amount": "3", "computer_id": "COMP-1", "software_root": f"{folder}/soft/slapgrid",
+        }  # fmt: skip
         self.there = ["127.0.0.1/8", OWN, "fe80::1/64"]
         self.own = [OWN]
         self.runs = False
@@ -72,7 +74,38 @@ def service(tmp_path):
 
 
 @pytest.fixture
-def actor(service):
+def users(service):
+    """What slapos_node.ids says of a node whose users are made."""
+    homes = {"slapsoft": f"{service.folder}/soft/slapgrid"}
+    homes |= {f"slapuser{index}": f"{service.folder}/grid/slappart{index}" for index in range(3)}
+    wanted = {name: {"id": 5000 + i, "home": home} for i, (name, home) in enumerate(homes.items())}
+    return {"wanted": wanted, "missing": {"users": [], "groups": []}, "conflicts": []}
+
+
+@pytest.fixture
+def owners(actor, monkeypatch):
+    """{path: (user, group)} of what is given an owner."""
+    found = {}
+    monkeypatch.setattr(actor.os, "chown", lambda path, *owner: found.update({path: owner}))
+    return found
+
+
+@pytest.fixture
+def members(actor, monkeypatch):
+    """Those of slapsoft's group."""
+    found = ["slapuser0", "slapuser1", "slapuser2"]
+    group = types.SimpleNamespace(gr_mem=found)
+    monkeypatch.setattr(actor.grp, "getgrnam", {"slapsoft": group}.__getitem__)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def everywhere(owners, members):
+    """No test gives files of this machine to somebody, or asks whom it has."""
+
+
+@pytest.fixture
+def actor(service, users):
     def write_private(path, text):
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         with open(path, "w") as file:
@@ -88,7 +121,7 @@ def actor(service):
     return load_module(
         "_modules/slapos_node_register.py",
         __utils__={"slapos_launcher.service": lambda *_: (launcher, service)},
-        __salt__={},
+        __salt__={"slapos_node.ids": lambda: users},
         __opts__={},
     )
 
@@ -109,7 +142,7 @@ def test_all_addresses_are_there_before_the_first_format(actor, service):
     assert six == [f"2001:db8:42:1::{number}/64" for number in (2, 3, 4)]
     assert service.settled == service.found
     (call,) = service.calls
-    assert call[:4] == ("node", "format", "--now", "--alter_user=True")
+    assert call[:4] == ("node", "format", "--now", "--alter_user=False")
     names = ("user", "network_interface", "pathname", "address")
     assert {
         section: {name: service.definition.get(section, name) for name in names}
@@ -181,6 +214,49 @@ def test_an_address_that_does_not_settle_leaves_none(actor, service, monkeypatch
         actor.slapos_format()
     assert service.calls == [] and service.there == before
     assert list((service.folder / "run").iterdir()) == []
+
+
+def test_users_that_are_made_get_their_folders_here(actor, service, owners, tmp_path):
+    actor.slapos_format()
+    assert owners == {
+        f"{tmp_path}/soft/slapgrid": (5000, 5000),
+        **{f"{tmp_path}/grid/slappart{i}": (5001 + i, 5001 + i) for i in range(3)},
+    }
+    assert {os.stat(path).st_mode & 0o777 for path in owners} == {0o755, 0o750}
+    owners.clear()
+    formatted(service)
+    actor.slapos_format()
+    assert owners == {} and service.calls[-1] == ("node", "format", "--now", "--alter_user=True")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda s, users, m: users["missing"]["users"].append("slapuser1"), id="missing"),
+        pytest.param(lambda s, users, m: users["conflicts"].append("user slapuser1 has home /"), id="conflict"),
+        pytest.param(lambda s, users, members: members.remove("slapuser1"), id="not of slapsoft's group"),
+        pytest.param(lambda service, u, m: service.options.update(partition_amount="2"), id="fewer"),
+        pytest.param(lambda service, u, m: service.options.update(partition_amount="4"), id="more"),
+        pytest.param(lambda service, u, m: service.options.update(software_root="/opt/slapgrid"), id="another root"),
+        pytest.param(lambda service, u, m: service.options.update(user_base_name="u"), id="other users"),
+        pytest.param(lambda service, u, m: service.options.update(partition_base_name="p"), id="other folders"),
+    ],
+)  # fmt: skip
+def test_users_that_are_not_as_slapos_wants_them_are_left_to_it(
+    actor, service, users, members, owners, change
+):
+    change(service, users, members)
+    actor.slapos_format()
+    (call,) = service.calls
+    assert call[3] == "--alter_user=True" and len(call) == 5 and owners == {}
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_that_leaves_no_address(actor, service, tmp_path):
+    (tmp_path / "grid").write_text("")
+    before = list(service.there)
+    with pytest.raises(CommandExecutionError, match="grid/slappart0"):
+        actor.slapos_format()
+    assert service.calls == [] and service.there == before
 
 
 def formatted(service):
