@@ -84,6 +84,15 @@ def commit():
     return said.stdout.strip() if said.returncode == 0 else "unknown"
 
 
+# What labs have started and still runs.
+_processes = []
+
+
+def keep(process):
+    """Keep the object of a process that runs on: one that goes says so in its destructor, and a Ctrl-C that falls into that is lost."""
+    _processes[:] = [one for one in _processes if one.poll() is None] + [process]
+
+
 class Lab:
     """One lab: its folder, its network namespace and the processes that it started."""
 
@@ -120,6 +129,7 @@ class Lab:
                 env={**os.environ, **(env or {})},
                 cwd=cwd,
             )
+        keep(process)
         record = {"pid": process.pid, "started": started(process.pid)}
         (self.pids / f"{name}.json").write_text(json.dumps(record))
         return process
@@ -147,11 +157,14 @@ class Lab:
             return []
         return [int(pid) for pid in run("ip", "netns", "pids", self.namespace).stdout.split()]
 
+    def _ended(self):
+        end(self.members(), 5)
+        return not self.members()
+
     def down(self):
         """End everything of this lab; what was never there is no error."""
-        members = self.members()
-        end(members, 0 if not members else 5)
-        wait("the lab's processes end", lambda: not self.members(), 30)
+        # Again and again: a host that was just being started has more processes than a moment ago.
+        wait("the lab's processes end", self._ended, 30)
         if self.exists():
             run("ip", "netns", "delete", self.namespace)
         if self.pids.exists():

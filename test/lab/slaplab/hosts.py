@@ -9,7 +9,7 @@ import tarfile
 import time
 
 from . import agent, processor
-from .base import CONTROL, HOSTS, LabError, end, run, wait
+from .base import CONTROL, HOSTS, LabError, end, keep, run, wait
 
 SSH = (
     "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=3 "
@@ -105,7 +105,7 @@ def boot(lab, host, image):
     folder = lab.home / "hosts" / host
     number = HOSTS[host]
     log = open(lab.logs / f"{host}.console", "ab")  # noqa: SIM115 the host writes to it for its life
-    subprocess.Popen(
+    process = subprocess.Popen(
         lab.inside(
             "linux.uml",
             f"mem={MEMORY}",
@@ -129,6 +129,7 @@ def boot(lab, host, image):
         start_new_session=True,
         env={**os.environ, **processor.environment(), "TMPDIR": str(_memory(lab))},
     )
+    keep(process)
     log.close()
 
 
