@@ -4,10 +4,13 @@ The calls of ``slapos_node`` that change something: registering once, preparing 
 :depends: the ``slapos_ha`` module of this formula for the site's values
 """
 
+import contextlib
 import grp
 import ipaddress
+import json
 import os
 import random
+import re
 import tempfile
 
 import salt.utils.data
@@ -159,9 +162,8 @@ def re6st_register(token_pillar, registry, fingerprint, title, location="", conf
         )
     install = __salt__["slapos_ha.site"]()["re6st"]["install"]
     script = _script("re6st-conf", install["prefix"], install["method"])
-    with salt.utils.files.fopen(script, "rb") as handle:
-        interpreter = handle.readline().decode(errors="replace").strip().removeprefix("#!").split()
-    if not interpreter or not os.path.basename(interpreter[0]).startswith("python"):
+    interpreter = _interpreter(script)
+    if not interpreter:
         raise CommandExecutionError(
             f"{script} is no Python script, so it cannot get the token unseen. Register by hand in {conf_dir}, then run again"
         )
@@ -336,31 +338,136 @@ def slapos_format(timeout=900):
     Returns True, or False when it was done and the master could not be told. Raises CommandExecutionError with what to do. Where
     SlapOS does not run, the addresses are taken away again: they belong on the node that runs it.
     """
+    return _in_turn(["format"], timeout)["format"] == 0
+
+
+def slapos_run(timeout=900):
+    """
+    Run SlapOS as far as it goes by itself: format its partitions where they are not, build its releases, deploy its partitions.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt demo1 slapos_node.slapos_run
+
+    timeout
+        Seconds (int) for each of the three.
+
+    Returns the exit codes as ``{"format": int, "software": int, "instance": int}``, without ``format`` where there was nothing to do. 0 is done; 2 of format and 3
+    of instance: done without the master; 10: another run is at work. What was deployed runs on. Raises CommandExecutionError with what to do.
+    """
+    wrong = partitions()
+    return _in_turn([*(["format"] if wrong else []), "software", "instance"], timeout)
+
+
+# The arguments of a command, and the exit codes that are no failure.
+_COMMANDS = {
+    "format": (["--now"], [0, 2]),
+    "software": (["--now"], [0, 10]),
+    "instance": (["--now"], [0, 3, 10]),
+}
+# slapos takes half a second of a fast machine to import itself, and five of the lab's hosts: once for commands that follow each other. Each is a process of
+# its own, which ends with this one (prctl's PR_SET_PDEATHSIG), and what it ended with is a line.
+_ENDED = "slapos_ha: ended with "
+_ONE_INTERPRETER = f"""
+import ctypes, json, os, runpy, sys
+import slapos.cli.entry
+script = sys.argv[1]
+for args, good in json.loads(sys.argv[2]):
+    child = os.fork()
+    if not child:
+        ctypes.CDLL(None).prctl(1, 9)
+        sys.argv = [script, *args]
+        runpy.run_path(script, run_name="__main__")
+        sys.exit()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print("{_ENDED}%d" % code, flush=True)
+    if code not in good:
+        break
+"""
+
+
+def _in_turn(actions, timeout):
+    """Run ``slapos node`` commands one after the other as far as they go well, and return {action: exit code}."""
     module, service = _launcher("slapos")
+    os.makedirs(service.ha_run_dir, mode=0o700, exist_ok=True)
+    given, file = [], service.file("partitions.cfg")
     try:
-        given, definition = _first_addresses(module.base, service)
-    except module.base.Failure as failure:
-        raise CommandExecutionError(f"SlapOS's partitions: {failure}") from None
-    file = service.file("partitions.cfg")
-    try:
-        more = ["--alter_user=True"]
-        if definition:
-            module.base.write_private(file, definition)
-            service.batch(f"address add {one} dev {service.interface}" for one in given)
-            service.settle()
-            if _users_made(service):
-                more = ["--alter_user=False"]
-            more.append(f"--input_definition_file={file}")
-        code = _node_command(module, service, "format", ["--now", *more], [0, 2], timeout)
+        commands = []
+        for action in actions:
+            args, good = _COMMANDS[action]
+            if action == "format":
+                given, more = _format_arguments(module.base, service, file)
+                args = [*args, *more]
+            commands.append((["node", action, *args], good))
+        codes = _codes(module.base, service, commands, timeout)
+        _tidied(service)
     except (CommandExecutionError, OSError, module.base.Failure) as error:
         service.batch(f"address delete {one} dev {service.interface}" for one in given)
+        with contextlib.suppress(module.base.Failure):
+            _tidied(service)
         raise CommandExecutionError(str(error)) from None
     finally:
         if os.path.exists(file):
             os.unlink(file)
+    return dict(zip(actions, codes, strict=True))
+
+
+def _tidied(service):
+    """The partitions' addresses belong on the node that runs SlapOS."""
     if not service.supervisord():
         service.take_addresses_away()
-    return code == 0
+
+
+def _codes(base, service, commands, timeout):
+    """What each of the commands ended with. Where slapos is no Python script each has an interpreter of its own."""
+    script = service.command()[0] if len(commands) > 1 else None
+    interpreter = script and _interpreter(script)
+    if not interpreter:
+        return [service.slapos(*args, good=good, seconds=timeout)[0] for args, good in commands]
+    whole = [[service.command(*args)[1:], good] for args, good in commands]
+    code, output = base.call(
+        *interpreter,
+        "-c",
+        _ONE_INTERPRETER,
+        script,
+        json.dumps(whole),
+        env=service.environment,
+        seconds=timeout * len(whole),
+    )
+    said = re.split(rf"^{_ENDED}(-?\d+)$", output, flags=re.MULTILINE)
+    codes = [int(one) for one in said[1::2]]
+    if len(codes) == len(commands) and codes[-1] in commands[-1][1]:
+        return codes
+    number = max(len(codes) - 1, 0)
+    raise CommandExecutionError(
+        service.report(commands[number][0], codes[-1] if codes else code, said[2 * number])
+    )
+
+
+def _interpreter(script):
+    """The interpreter of a Python script, with its options, or None of what is no such."""
+    with salt.utils.files.fopen(script, "rb") as handle:
+        words = handle.readline().decode(errors="replace").strip().removeprefix("#!").split()
+    return words if words and os.path.basename(words[0]).startswith("python") else None
+
+
+def _format_arguments(base, service, file):
+    """([addresses that are put on the interface now], more arguments) of a format; what it is to find out of the partitions is in ``file``."""
+    given = []
+    try:
+        given, definition = _first_addresses(base, service)
+        if not definition:
+            return [], ["--alter_user=True"]
+        base.write_private(file, definition)
+        service.batch(f"address add {one} dev {service.interface}" for one in given)
+        service.settle()
+        made = _users_made(service)
+    except (OSError, base.Failure) as error:
+        service.batch(f"address delete {one} dev {service.interface}" for one in given)
+        raise CommandExecutionError(f"SlapOS's partitions: {error}") from None
+    return given, [f"--alter_user={not made}", f"--input_definition_file={file}"]
 
 
 def _first_addresses(base, service):
@@ -460,10 +567,7 @@ def slapos_node(action, args=(), good=(0,), timeout=600):
     """
     if action not in ("format", "software", "instance", "report", "collect"):
         raise SaltInvocationError(f"slapos node {action} does not end by itself, or is no command")
-    return _node_command(*_launcher("slapos"), action, args, good, timeout)
-
-
-def _node_command(module, service, action, args, good, timeout):
+    module, service = _launcher("slapos")
     os.makedirs(service.ha_run_dir, mode=0o700, exist_ok=True)
     try:
         return service.slapos("node", action, *args, good=tuple(good), seconds=timeout)[0]

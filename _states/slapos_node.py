@@ -692,9 +692,10 @@ def slapos_proven(name, mount, cluster_runs_it=False, timeout=900):
     cluster_runs_it
         True (bool) when the agent's application for SlapOS is enabled: what runs is left alone.
     timeout
-        Seconds (int) for each of the two runs.
+        Seconds (int) for each of format, software and instance.
 
-    As long as the cluster does not run it (app#1 disabled) it is stopped again, or the filesystem could not leave this node.
+    Partitions that are not formatted are before the first run. As long as the cluster does not run it (app#1 disabled) it is stopped again, or the filesystem could
+    not leave this node.
     """
     notes = []
 
@@ -707,10 +708,9 @@ def slapos_proven(name, mount, cluster_runs_it=False, timeout=900):
 
     def act(changes):
         if "first run" in changes:
-            for action, good in (("software", [0, 10]), ("instance", [0, 3, 10])):
-                code = __salt__["slapos_node.slapos_node"](action, ["--now"], good, timeout)
-                if code == 3:
-                    notes.append("the master cannot be reached")
+            codes = __salt__["slapos_node.slapos_run"](timeout)
+            if codes.get("format") == 2 or codes["instance"] == 3:
+                notes.append("the master cannot be reached")
             __salt__["slapos_node.launch"]("slapos", "start")
             state = __salt__["slapos_node.launch"]("slapos", "status")
             if state["code"]:

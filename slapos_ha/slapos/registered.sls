@@ -15,7 +15,7 @@ extend:
   Partitions of SlapOS are formatted:
     slapos_node:
       - require:
-        - slapos_node: SlapOS is configured
+        - slapos_node: SlapOS has run
 
 SlapOS is registered:
   slapos_node.slapos_registered:
@@ -36,7 +36,7 @@ SlapOS is registered:
     - require_in:
       - slapos_node: SlapOS is configured
 
-# Not beside `slapos node format`: SlapOS's master has nothing for a computer that was not formatted (slapproxy 1.25.0: error 500).
+# The first time it is formatted before: SlapOS's master has nothing for a computer that was not (slapproxy 1.25.0: error 500).
 SlapOS has run:
   slapos_node.slapos_proven:
     - name: /srv/slapgrid
@@ -44,5 +44,5 @@ SlapOS has run:
     - cluster_runs_it: {{ (app != {} and app.get('disable', 'false') | string | lower != 'true') | json }}
     - timeout: {{ site.timeouts.start | json }}
     - require:
-      - slapos_node: Partitions of SlapOS are formatted
+      - slapos_node: SlapOS is configured
 {%- endif %}

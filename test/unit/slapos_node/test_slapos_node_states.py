@@ -34,11 +34,13 @@ class Node:
         if verb == "start":
             self.ran()
 
-    def slapos_node(self, action, args, good, timeout):
-        self.done.append(action)
-        if self.codes[action] not in good:
-            raise CommandExecutionError(f"{action} failed")
-        return self.codes[action]
+    def slapos_run(self, timeout):
+        codes = {**({"format": 0 if self.told else 2} if self.wrong else {}), **self.codes}
+        for action, code in codes.items():
+            self.done.append(action)
+            if code not in {"format": (0, 2), "software": (0, 10), "instance": (0, 3, 10)}[action]:
+                raise CommandExecutionError(f"{action} failed")
+        return codes
 
     def slapos_format(self, timeout):
         self.done.append("format")
@@ -49,7 +51,7 @@ class Node:
         return self.wrong
 
     def functions(self):
-        names = ("on_ha_filesystem", "launch", "slapos_node", "slapos_format", "partitions")
+        names = ("on_ha_filesystem", "launch", "slapos_run", "slapos_format", "partitions")
         return {f"slapos_node.{name}": getattr(self, name) for name in names}
 
 
@@ -104,6 +106,12 @@ def test_what_a_died_run_left_running_is_stopped_unless_the_cluster_runs_it(
     ("spoil", "result", "comment", "done"),
     [
         (lambda n: n.codes.update(instance=3), True, "master cannot be reached", 4),
+        (
+            lambda n: (n.wrong.append("not there"), setattr(n, "told", False)),
+            True,
+            "master cannot be reached",
+            5,
+        ),
         (lambda n: n.codes.update(software=10, instance=10), True, "RUNNING", 4),
         (lambda n: n.codes.update(instance=2), False, "instance failed", 2),
         (lambda n: n.codes.update(software=1), False, "software failed", 1),
