@@ -367,24 +367,50 @@ _COMMANDS = {
     "software": (["--now"], [0, 10]),
     "instance": (["--now"], [0, 3, 10]),
 }
-# slapos takes half a second of a fast machine to import itself, and five of the lab's hosts: once for commands that follow each other. Each is a process of
-# its own, which ends with this one (prctl's PR_SET_PDEATHSIG), and what it ended with is a line.
+# slapos takes half a second of a fast machine to import what it needs, and five of the lab's hosts: once for commands that follow each other. Each is a process
+# of its own, which ends with this one (prctl's PR_SET_PDEATHSIG), and what it ended with is a line. An interpreter is not taken apart at its end, seconds as well.
 _ENDED = "slapos_ha: ended with "
 _ONE_INTERPRETER = f"""
-import ctypes, json, os, runpy, sys
+import atexit, contextlib, ctypes, importlib, json, os, runpy, sys, traceback
 import slapos.cli.entry
+for name in ("format", "slapgrid"):
+    # What the three commands are in slapos.core 1.25.0; elsewhere each imports its own.
+    with contextlib.suppress(ImportError):
+        importlib.import_module("slapos.cli." + name)
 script = sys.argv[1]
+
+def run(*args):
+    ctypes.CDLL(None).prctl(1, 9)
+    sys.argv = [script, *args]
+    # As it is imported it takes the arguments that there are then (slapos.core 1.25.0).
+    del sys.modules["slapos.cli.entry"]
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+            return 1
+        return end.code or 0
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+def leave(code):
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
 for args, good in json.loads(sys.argv[2]):
     child = os.fork()
     if not child:
-        ctypes.CDLL(None).prctl(1, 9)
-        sys.argv = [script, *args]
-        runpy.run_path(script, run_name="__main__")
-        sys.exit()
+        leave(run(*args))
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     print("{_ENDED}%d" % code, flush=True)
     if code not in good:
         break
+leave(0)
 """
 
 

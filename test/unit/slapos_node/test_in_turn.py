@@ -12,16 +12,22 @@ from support import load_module
 
 from ..launchers.conftest import load
 
-ENTRY = """
-import json, os, sys, time
+# As slapos.core 1.25.0 is: a command's module is imported when it is run, and takes long; main takes its arguments as it is imported.
+COMMAND = """
+import os
 here = os.path.dirname(os.path.abspath(__file__)) + "/../.."
 with open(here + "/imports", "a") as imports:
-    imports.write("x")
+    imports.write(__name__.rpartition(".")[2] + chr(10))
+"""
+ENTRY = """
+import importlib, json, os, sys, time
 
-def main():
-    action = sys.argv[2]
+def main(argv=sys.argv[1:]):
+    action = argv[1]
+    name = {"format": "format"}.get(action, "slapgrid")
+    here = importlib.import_module("slapos.cli." + name).here
     with open(here + "/calls", "a") as calls:
-        calls.write(json.dumps(sys.argv) + chr(10))
+        calls.write(json.dumps([sys.argv[0], *argv]) + chr(10))
     plan = json.load(open(here + "/plan.json")).get(action, {})
     with open(here + "/pid", "w") as pid:
         pid.write(str(os.getpid()))
@@ -30,6 +36,9 @@ def main():
     print(plan.get("print", ""), file=sys.stderr)
     if plan.get("raises"):
         raise RuntimeError(plan["raises"])
+    if plan.get("later"):
+        import atexit
+        atexit.register(print, plan["later"])
     return plan.get("code", 0)
 """
 SCRIPT = """#!{python} -s
@@ -58,6 +67,8 @@ class World:
             (folder / part).mkdir(parents=True)
         for part in ("slapos", "slapos/cli"):
             (folder / part / "__init__.py").write_text("")
+        for name in ("format", "slapgrid"):
+            (folder / f"slapos/cli/{name}.py").write_text(COMMAND)
         (folder / "slapos/cli/entry.py").write_text(ENTRY)
         # An interpreter that finds the package, as one of an environment does.
         python = folder / "bin/python3"
@@ -82,7 +93,7 @@ class World:
         return [line[1:-2] for line in lines]
 
     def imports(self):
-        return len((self.folder / "imports").read_text())
+        return (self.folder / "imports").read_text().split()
 
 
 @pytest.fixture
@@ -110,14 +121,23 @@ def actor(world, module, wrong, monkeypatch):
     return actor
 
 
-def test_three_commands_have_one_import(actor, world):
+def test_three_commands_import_what_they_share_once(actor, world):
     assert actor.slapos_run() == {"format": 0, "software": 0, "instance": 0}
     assert world.calls() == [
         ["node", "format", "--now", "--alter_user=True"],
         ["node", "software", "--now"],
         ["node", "instance", "--now"],
     ]
-    assert world.imports() == 1
+    assert world.imports() == ["format", "slapgrid"]
+
+
+def test_a_slapos_with_other_modules_imports_them_itself(actor, world):
+    for name in ("format", "slapgrid"):
+        (world.folder / f"slapos/cli/{name}.py").rename(world.folder / f"slapos/cli/new_{name}.py")
+    entry = world.folder / "slapos/cli/entry.py"
+    entry.write_text(entry.read_text().replace('"slapos.cli."', '"slapos.cli.new_"'))
+    assert actor.slapos_run() == {"format": 0, "software": 0, "instance": 0}
+    assert world.imports() == ["new_format", "new_slapgrid", "new_slapgrid"]
 
 
 def test_what_is_formatted_is_not_formatted_again(actor, world, wrong):
@@ -137,6 +157,8 @@ def test_without_the_master_it_goes_on(actor, world):
         ({"format": {"code": 1}}, 1, r"^slapos node format --now --alter_user=True: exit code 1\nsaid by format$"),
         ({"software": {"code": 2, "print": "Traceback"}}, 2, r"^slapos node software --now: exit code 2\n(said by software|Traceback)\n"),
         ({"software": {"print": "Max retries exceeded", "code": 1}}, 2, "software --now: exit code 1: the SlapOS master cannot be reached"),
+        ({"software": {"code": "no room at all"}}, 2, r"^slapos node software --now: exit code 1\n(.*\n)*no room at all"),
+        ({"software": {"code": 1, "later": "at its end"}}, 2, r"^slapos node software --now: exit code 1\n(.*\n)*at its end"),
         ({"instance": {"raises": "no room"}}, 3, r"^slapos node instance --now: exit code 1\n(.*\n)*RuntimeError: no room"),
     ],
 )  # fmt: skip
@@ -179,4 +201,4 @@ def test_a_slapos_that_is_no_python_script_is_run_each_time(actor, world):
     world.script(f'#!/bin/sh\nexec {world.folder}/bin/python3 -c "import sys; from slapos.cli.entry import main; sys.argv[0] = \'{world.folder}/bin/slapos\'; sys.exit(main())" "$@"\n')  # fmt: skip
     world.plan(instance={"code": 3})
     assert actor.slapos_run() == {"format": 0, "software": 0, "instance": 3}
-    assert world.imports() == 3 and len(world.calls()) == 3
+    assert world.imports() == ["format", "slapgrid", "slapgrid"] and len(world.calls()) == 3
