@@ -536,3 +536,10 @@ def test_the_launcher_needs_its_neighbour_only(tmp_path):
         (tmp_path / name).chmod(0o755)
     done = subprocess.run([tmp_path / "slapos", "run"], capture_output=True, text=True)
     assert done.returncode == 1 and "settings.json cannot be used" in done.stderr
+
+
+def test_a_watchdog_that_is_about_to_run_is_waited_for(world):
+    states = iter(["STARTING"] * 3)
+    world.supervisord(lambda: next(states, "RUNNING"))
+    assert world.service.start()[0].startswith("already running")
+    assert world.calls() == []
