@@ -452,16 +452,15 @@ def _codes(base, service, commands, timeout):
     interpreter = script and _interpreter(script)
     if not interpreter:
         return [service.slapos(*args, good=good, seconds=timeout)[0] for args, good in commands]
-    whole = [[service.command(*args)[1:], good] for args, good in commands]
-    code, output = base.call(
-        *interpreter,
-        "-c",
-        _ONE_INTERPRETER,
-        script,
-        json.dumps(whole),
-        env=service.environment,
-        seconds=timeout * len(whole),
-    )
+    whole = json.dumps([[service.command(*args)[1:], good] for args, good in commands])
+    program = [*interpreter, "-c", _ONE_INTERPRETER, script, whole]
+    try:
+        code, output = base.call(*program, env=service.environment, seconds=timeout * len(commands))
+    except base.Failure as failure:
+        # It has the whole program in it.
+        names = ", ".join(args[1] for args, _ in commands)
+        told = str(failure).rpartition(whole)[2].strip()
+        raise CommandExecutionError(f"slapos node {names}: {told}") from None
     said = re.split(rf"^{_ENDED}(-?\d+)$", output, flags=re.MULTILINE)
     codes = [int(one) for one in said[1::2]]
     if len(codes) == len(commands) and codes[-1] in commands[-1][1]:

@@ -94,8 +94,9 @@ def everyone(opts, tests=None):
     said_of["matches"] = dict.fromkeys(said_of["facts"], True)
     for function, target in (tests or {}).items():
         # One that says nothing more is no longer known to be meant or not.
-        known = sorted(said_of["facts"])
-        said = _call(client, known, "list", function, [target], waiting=_FIRST_WAITING)
+        known, said = sorted(said_of["facts"]), {}
+        if known:
+            said = _call(client, known, "list", function, [target], waiting=_FIRST_WAITING)
         for minion in known:
             if isinstance(said.get(minion), bool):
                 said_of["matches"][minion] &= said[minion]

@@ -90,6 +90,7 @@ class Estate:
                 names = [one for one in target if said.get(one)]
             return {name: {"ret": said[name]} for name in names}
         if function == "match.grain":
+            assert target, "nobody is asked nothing"
             self._note("match.grain", " ".join(target), *arg)
             grains = json.loads((self.folder / "grains.json").read_text())
             said = {name: grains.get(name, False) for name in target}

@@ -281,6 +281,14 @@ def test_who_does_not_say_whether_it_fits_is_named(master, estate):
     assert "site d: minion d2: TypeError: no" in text
 
 
+def test_where_nobody_answers_nobody_is_asked_whether_it_fits(master, estate):
+    estate.say(dict.fromkeys(estate.facts))
+    code, text = rolled(master, grain="os:Debian", only_differing=False)
+    assert code == 1 and not master.jobs.started
+    assert "site d: minion d1: does not answer" in text
+    assert [one["site"] for one in estate.log()] == ["everyone"]
+
+
 def test_only_what_differs(master, estate):
     said = estate.facts
     for node in ("b1", "b2"):

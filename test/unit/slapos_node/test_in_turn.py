@@ -187,7 +187,8 @@ def test_one_that_is_killed_is_told(actor, world):
 
 def test_one_that_hangs_ends_with_its_interpreter(actor, world):
     world.plan(format={"seconds": 600})
-    with pytest.raises(CommandExecutionError, match="did not end within 3 s"):
+    said = "^slapos node format, software, instance: did not end within 3 s$"
+    with pytest.raises(CommandExecutionError, match=said):
         actor.slapos_run(timeout=1)
     pid, ends = int((world.folder / "pid").read_text()), time.monotonic() + 10
     with pytest.raises(ProcessLookupError):
