@@ -205,6 +205,8 @@ def _wait_until_well(site):
             return
     if not _up_to_date(site):
         site.single(site.first, "drbd.synced", site.shape["fqdn"], timeout=timeouts["sync"])
+    # Of a warning that is over: by itself an agent looks again after ten minutes (2.1).
+    site.call(site.nodes, "opensvc.refresh", site.shape["path"])
     site.single(site.first, "opensvc.healthy", site.shape["path"], timeout=timeouts["start"])
 
 

@@ -147,6 +147,7 @@ def test_a_red_gate_is_an_answer_of_the_runner(runners, world, minions):
 # --- The orchestration, and who has the site -----------------------------------------------------------------------------------------------
 
 SOFTWARE = (["demo1", "demo2"], "state.sls", "slapos_ha.software")
+REFRESHED = (["demo1", "demo2"], "opensvc.refresh", "slapos/svc/comp1")
 HEALTHY = (["demo1"], "state.single", "opensvc.healthy")
 
 
@@ -174,8 +175,8 @@ def test_an_orchestration_has_the_site_as_long_as_it_works(opts, runners, minion
     minions.meanwhile = lambda: seen.extend(lock_util.holders(opts))
     states = orchestrate(runners)
     assert {s["__id__"]: s["comment"] for s in states if not s["result"]} == {}, states
-    assert minions.done == [SOFTWARE, HEALTHY]
-    assert [owner["step"] for owner in seen] == ["software", "verify"]
+    assert minions.done == [SOFTWARE, REFRESHED, HEALTHY]
+    assert [owner["step"] for owner in seen] == ["software", "verify", "verify"]
     assert {owner["run"] for owner in seen} == {"orch.deploy"}
     assert all(owner["user"] and owner["jid"] and owner["host"] for owner in seen)
     assert lock_util.holders(opts) == []

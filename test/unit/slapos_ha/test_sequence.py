@@ -154,12 +154,19 @@ def test_the_last_look_asks_drbd_before_it_waits_for_the_agents(healthy, monkeyp
     site = healthy.site()
     monkeypatch.setattr(site, "look", lambda: None)
     monkeypatch.setattr(site, "single", lambda on, what, *_, **__: asked.append((on, what)))
+    monkeypatch.setattr(site, "call", lambda on, what, *_, **__: asked.append((on, what)))
     if cut:
         with pytest.raises(CommandExecutionError, match="demo1 is not connected|Connecting"):
             runner._verify(site)
     else:
         runner._verify(site)
-    assert asked == [*([("demo1", "drbd.synced")] if cut else []), ("demo1", "opensvc.healthy")]
+    # A standby's warning that is over is ten minutes old at most, unless its agent looks now.
+    look = (["demo1", "demo2"], "opensvc.refresh")
+    assert asked == [
+        *([("demo1", "drbd.synced")] if cut else []),
+        look,
+        ("demo1", "opensvc.healthy"),
+    ]
 
 
 @pytest.mark.parametrize("again", [False, True])
@@ -183,7 +190,8 @@ def test_the_last_look_gives_an_agent_a_minute_to_be_heard(healthy, monkeypatch,
         with pytest.raises(CommandExecutionError, match="do not hear each other"):
             runner._verify(site)
     first = (["demo1"], "opensvc.wait_member", ("demo2",), {"timeout": 60})
-    assert asked == [first, *([("demo1", "opensvc.healthy")] if again else [])]
+    look = (["demo1", "demo2"], "opensvc.refresh", ("slapos/svc/comp1",), {})
+    assert asked == [first, *([look, ("demo1", "opensvc.healthy")] if again else [])]
 
 
 # --- Finding the site --------------------------------------------------------------------------------------------------------------------
