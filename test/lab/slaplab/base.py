@@ -157,9 +157,20 @@ class Lab:
             return []
         return [int(pid) for pid in run("ip", "netns", "pids", self.namespace).stdout.split()]
 
+    def _entering(self):
+        """The pids of those that are on their way into the namespace, and no members yet."""
+        words = self.inside()
+        found = []
+        for folder in pathlib.Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (folder / "cmdline").read_text().split("\0")[: len(words)] == words:
+                    found.append(int(folder.name))
+        return found
+
     def _ended(self):
-        end(self.members(), 5)
-        return not self.members()
+        # In this order: who enters meanwhile is a member by then.
+        end([*self._entering(), *self.members()], 5)
+        return not self._entering() and not self.members()
 
     def down(self):
         """End everything of this lab; what was never there is no error."""
