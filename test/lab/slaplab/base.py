@@ -163,7 +163,8 @@ class Lab:
         found = []
         for folder in pathlib.Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if (folder / "cmdline").read_text().split("\0")[: len(words)] == words:
+                command = (folder / "cmdline").read_text(errors="replace").split("\0")
+                if command[: len(words)] == words:
                     found.append(int(folder.name))
         return found
 

@@ -11,7 +11,10 @@ def test_a_process_on_its_way_into_the_namespace_is_ended(tmp_path):
     # With the command line of `ip netns exec`: to this interpreter its second word is a program.
     (tmp_path / "netns").write_text("import time\ntime.sleep(600)\n")
     entering, others = (
-        subprocess.Popen(one.inside("linux.uml"), executable=sys.executable, cwd=tmp_path)
+        # A word that is no text: any process of the machine may have one.
+        subprocess.Popen(
+            [*one.inside("linux.uml"), b"\xff"], executable=sys.executable, cwd=tmp_path
+        )
         for one in (lab, other)
     )
     try:
