@@ -361,12 +361,8 @@ def slapos_run(timeout=900):
     return _in_turn([*(["format"] if wrong else []), "software", "instance"], timeout)
 
 
-# The arguments of a command, and the exit codes that are no failure.
-_COMMANDS = {
-    "format": (["--now"], [0, 2]),
-    "software": (["--now"], [0, 10]),
-    "instance": (["--now"], [0, 3, 10]),
-}
+# The exit codes of a command that are no failure.
+_GOOD = {"format": [0, 2], "software": [0, 10], "instance": [0, 3, 10]}
 # slapos takes half a second of a fast machine to import what it needs, and five of the lab's hosts: once for commands that follow each other. Each is a process
 # of its own, which ends with this one (prctl's PR_SET_PDEATHSIG), and what it ended with is a line. An interpreter is not taken apart at its end, seconds as well.
 _ENDED = "slapos_ha: ended with "
@@ -422,11 +418,10 @@ def _in_turn(actions, timeout):
     try:
         commands = []
         for action in actions:
-            args, good = _COMMANDS[action]
+            more = []
             if action == "format":
                 given, more = _format_arguments(module.base, service, file)
-                args = [*args, *more]
-            commands.append((["node", action, *args], good))
+            commands.append((["node", action, "--now", *more], _GOOD[action]))
         codes = _codes(module.base, service, commands, timeout)
         _tidied(service)
     except (CommandExecutionError, OSError, module.base.Failure) as error:

@@ -10,7 +10,7 @@ import time
 from salt.exceptions import CommandExecutionError
 
 FILES = "salt://slapos_ha/files"
-# Seconds for which the states of one run share what was read: two files to compare with the master's, one to render and two to compile, nine times in SlapOS's
+# Seconds for which the states of one run share what was read: two files to compare with the master's, one to render and two to compile, for each act of SlapOS's
 # first step and twice in a look. A job is a process of its own, so this matters to a minion without `multiprocessing` only.
 _SHARED = 60
 _read = {"at": 0, "paths": {}, "settings": {}, "modules": {}}

@@ -1,15 +1,11 @@
 """Which agent the lab's hosts get."""
 
 import pathlib
-import sys
 from types import SimpleNamespace
 
 import pytest
-from support import ROOT
-
-sys.path.insert(0, str(ROOT / "test/lab"))
-from slaplab import agent  # noqa: E402 the path is set just above
-from slaplab.base import LabError  # noqa: E402
+from slaplab import agent
+from slaplab.base import LabError
 
 NONE = "opensvc:\n  Installed: (none)\n  Candidate: (none)\n  Version table:\n"
 ONE = "opensvc:\n  Installed: (none)\n  Candidate: 2.1-1890\n  Version table:\n"

@@ -2,13 +2,9 @@
 
 import os
 import subprocess
-import sys
 
 import pytest
-from support import ROOT
-
-sys.path.insert(0, str(ROOT / "test/lab"))
-from slaplab import counter  # noqa: E402 the path is set just above
+from slaplab import counter
 
 
 @pytest.fixture

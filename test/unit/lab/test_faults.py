@@ -3,16 +3,12 @@
 import datetime
 import os
 import pathlib
-import sys
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import ROOT
-
-sys.path.insert(0, str(ROOT / "test/lab"))
-from slaplab import (  # noqa: E402 the path is set just above
+from slaplab import (
     campaigns,
     cli,
     faults,

@@ -1,14 +1,11 @@
 """The survival guide is refilled from a run as a whole or not at all, and says what it is from."""
 
 import datetime
-import sys
 
 import pytest
+from slaplab import guide
+from slaplab.base import LabError
 from support import ROOT
-
-sys.path.insert(0, str(ROOT / "test/lab"))
-from slaplab import guide  # noqa: E402 the path is set just above
-from slaplab.base import LabError  # noqa: E402
 
 PAGE = """# Guide
 

@@ -8,11 +8,8 @@ import sys
 import time
 
 import pytest
-from support import ROOT
-
-sys.path.insert(0, str(ROOT / "test/lab"))
-from slaplab import leaks, sampler  # noqa: E402 the path is set just above
-from slaplab.base import wait  # noqa: E402
+from slaplab import leaks, sampler
+from slaplab.base import wait
 
 CANARY = "canary-1b7e5a90c3"
 LINES = "\n".join(sign * 64 for sign in "ABC")

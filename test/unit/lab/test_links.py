@@ -1,14 +1,10 @@
 """Which of the lab's links are cut, by commands that name nothing outside of its namespace."""
 
-import sys
 import types
 
 import pytest
-from support import ROOT
-
-sys.path.insert(0, str(ROOT / "test/lab"))
-from slaplab import links  # noqa: E402
-from slaplab.base import LabError  # noqa: E402
+from slaplab import links
+from slaplab.base import LabError
 
 
 class Lab:

@@ -9,7 +9,7 @@ import signal
 import pytest
 from slaplab import processor
 
-ATTACH, GET, SET, DETACH = 16, 0x4204, 0x4205, 17
+ATTACH, GET, SET = 16, 0x4204, 0x4205
 XSTATE, KEPT = 0x202, 2696
 
 

@@ -2,13 +2,9 @@
 
 import multiprocessing
 import os
-import sys
 
 import pytest
-from support import ROOT
-
-sys.path.insert(0, str(ROOT / "test/lab"))
-from slaplab import cli  # noqa: E402
+from slaplab import cli
 
 
 def _as_nobody(answer):

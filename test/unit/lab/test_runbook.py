@@ -1,13 +1,9 @@
 """The console blocks of the documentation as commands: where each runs, what it ends with, and its output put in place."""
 
-import sys
-
 import pytest
+from slaplab import runbook
+from slaplab.base import LabError
 from support import ROOT
-
-sys.path.insert(0, str(ROOT / "test/lab"))
-from slaplab import runbook  # noqa: E402 the path is set just above
-from slaplab.base import LabError  # noqa: E402
 
 PAGE = """# Title
 

@@ -24,7 +24,7 @@ import importlib, json, os, sys, time
 
 def main(argv=sys.argv[1:]):
     action = argv[1]
-    name = {"format": "format"}.get(action, "slapgrid")
+    name = "format" if action == "format" else "slapgrid"
     here = importlib.import_module("slapos.cli." + name).here
     with open(here + "/calls", "a") as calls:
         calls.write(json.dumps([sys.argv[0], *argv]) + chr(10))
@@ -97,7 +97,7 @@ class World:
 
 
 @pytest.fixture
-def module(monkeypatch):
+def module():
     return load("slapos")
 
 
